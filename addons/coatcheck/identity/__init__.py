@@ -1,0 +1,1 @@
+"""Who is calling: tokens found, verified and matched to the identities a policy declares."""

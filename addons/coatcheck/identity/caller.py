@@ -1,0 +1,35 @@
+"""A caller: the identity one request was verified as. Holds no token."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from coatcheck.mcp.call import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a good token says, before any identity is matched.
+
+    `issuer` is the issuer's name in policy; `token_id` a digest of issuer and `jti` (or of the signed
+    content where there is no `jti`), safe to log; `expires_at` is timezone-aware UTC.
+    """
+
+    issuer: str
+    subject: str
+    claims: Mapping[str, Json]
+    token_id: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A declared identity, with the claims its token carried."""
+
+    name: str
+    issuer: str
+    subject: str
+    token_id: str
+    expires_at: datetime
+    groups: frozenset[str] = frozenset()
+    claims: Mapping[str, Json] = field(default_factory=dict)

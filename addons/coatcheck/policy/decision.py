@@ -1,0 +1,36 @@
+"""A decision is data: `Allow`, `Hold` or `Deny`, with the rules that made it."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from coatcheck.policy.model import RuleId
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The request may go; `rules` is empty only for the handshake and lists."""
+
+    rules: tuple[RuleId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The request waits for `quorum` of `reviewers` (names in policy), at most `expires` long."""
+
+    rules: tuple[RuleId, ...]
+    reviewers: tuple[str, ...]
+    quorum: int
+    expires: timedelta
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The request is refused. `reason`: `rule`, `no-rule`, `unknown-method` or `condition-error`."""
+
+    reason: str
+    message: str
+    rules: tuple[RuleId, ...] = ()
+
+
+type Decision = Allow | Hold | Deny
