@@ -33,3 +33,8 @@ class Caller:
     expires_at: datetime
     groups: frozenset[str] = frozenset()
     claims: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def verified(self) -> Verified:
+        """What its token said, to be matched anew under another policy."""
+        return Verified(self.issuer, self.subject, self.claims, self.token_id, self.expires_at)

@@ -1,0 +1,272 @@
+"""Approvals in the database: SQLite or PostgreSQL, through SQLAlchemy Core.
+
+Law: an approval is decided once and used once, whoever races whom. Each change is one transaction that begins by
+writing the row, so that a second one waits and then sees what the first did.
+Law: at most one approval is open for one call of one caller under one policy: a retry joins it.
+Law: time is on nobody's side: what was written later than now plus a minute cannot be used.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from coatcheck.approvals.model import (
+    MAX_ARGUMENTS,
+    MAX_REASON,
+    Approval,
+    ApprovalError,
+    ApprovalState,
+    Question,
+    Vote,
+    new_id,
+    outcome_of,
+)
+from coatcheck.approvals.tables import approvals
+
+CLOCK_SKEW = timedelta(minutes=1)
+"""How far the clocks of several gateways and of the command line may lie apart."""
+
+_HINTS = {
+    "own call": "a held call is decided by someone else than its caller",
+    "not a reviewer": "the rule that held the call names who may decide it",
+    "expired": "the caller has to ask again",
+}
+_OPEN = ("pending", "approved")
+
+
+class ApprovalStore:
+    """The approvals of one database. Synchronous: call it off the event loop.
+
+    `gateway` names this gateway where several share the database, so that `orphan_all` leaves the others' alone.
+    Every method raises `ApprovalError("not reachable")` where the database fails.
+    """
+
+    def __init__(self, engine: Engine, *, gateway: str = "") -> None:
+        self._engine = engine
+        self._gateway = gateway
+        with suppress(IntegrityError):
+            self._create()
+            return
+        self._create()  # PostgreSQL: another gateway made the table in the same moment; now it is there
+
+    def _create(self) -> None:
+        with self._transaction() as connection:
+            connection.execute(CreateTable(approvals, if_not_exists=True))
+            for index in approvals.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
+
+    def ask(self, question: Question, *, now: datetime, expires: timedelta) -> Approval:
+        """Stores a new pending approval. Its arguments are cut to 16 KiB for showing."""
+        while True:
+            approval = _new(question, now, expires)
+            with suppress(IntegrityError), self._transaction() as connection:
+                self._insert(connection, approval, open_key=None)
+                return approval
+
+    def find_or_ask(self, question: Question, *, now: datetime, expires: timedelta) -> tuple[Approval, bool]:
+        """The open approval (pending, or approved and not used) for this very call, or a new one; and whether it is
+        new. The same call: caller, token's issuer and subject, server, `call_digest`, rules, reviewers, policy.
+        """
+        key = _open_key(question)
+        lapsed = update(approvals).where(approvals.c.open_key == key).where(approvals.c.expires_at <= now)
+        while True:
+            with suppress(IntegrityError), self._transaction() as connection:
+                connection.execute(lapsed.values(state="expired", open_key=None))
+                query = select(approvals).where(approvals.c.open_key == key)
+                if (row := connection.execute(query).mappings().one_or_none()) is not None:
+                    return _approval(row), False
+                approval = _new(question, now, expires)
+                self._insert(connection, approval, open_key=key)
+                return approval, True
+
+    def get(self, approval_id: str) -> Approval | None:
+        """The approval, or None."""
+        with self._transaction() as connection:
+            return _read(connection, approval_id)
+
+    def states(self, ids: Collection[str]) -> dict[str, ApprovalState]:
+        """Where these stand; ids that are unknown are left out."""
+        query = select(approvals.c.id, approvals.c.state).where(approvals.c.id.in_(list(ids)))
+        with self._transaction() as connection:
+            return {row.id: row.state for row in connection.execute(query)}
+
+    def pending(self) -> list[Approval]:
+        """All that wait, oldest first."""
+        query = select(approvals).where(approvals.c.state == "pending").order_by(approvals.c.created_at)
+        with self._transaction() as connection:
+            return [_approval(row) for row in connection.execute(query).mappings()]
+
+    def recent(self, limit: int = 50) -> list[Approval]:
+        """The newest, whatever their state, newest first."""
+        query = select(approvals).order_by(approvals.c.created_at.desc()).limit(limit)
+        with self._transaction() as connection:
+            return [_approval(row) for row in connection.execute(query).mappings()]
+
+    def vote(self, approval_id: str, vote: Vote, *, now: datetime) -> Approval:
+        """Counts one person's vote, and decides where that suffices; returns the approval as it then is.
+
+        Raises `ApprovalError`: `unknown`, `already decided`, `expired`, `already voted`, `own call`,
+        `not a reviewer`. One that has expired is marked so.
+        """
+        with self._transaction() as connection:
+            approval = _take(connection, approval_id)
+            refused = _refused(approval, vote, now=now)
+            after = _expire(approval, now) if refused == "expired" else _count(approval, vote, now)
+            if refused in (None, "expired"):
+                _write(connection, after)
+        if refused is not None:
+            raise ApprovalError(refused, where=approval_id, hint=_HINTS.get(refused))
+        return after
+
+    def use(self, approval_id: str, *, call_digest: str, now: datetime) -> bool:
+        """Spends an approved approval on the call it was given for: True once, for one caller, in time."""
+        change = (
+            update(approvals)
+            .where(approvals.c.id == approval_id)
+            .where(approvals.c.state == "approved")
+            .where(approvals.c.call_digest == call_digest)
+            .where(approvals.c.expires_at > now)
+            .where(approvals.c.decided_at <= now + CLOCK_SKEW)
+            .values(state="used", open_key=None)
+        )
+        with self._transaction() as connection:
+            return connection.execute(change).rowcount == 1
+
+    def settle(self, approval_id: str, state: Literal["expired", "withdrawn", "orphaned"], *, now: datetime) -> bool:
+        """Ends a pending approval without a vote; False where it was not pending any more."""
+        change = (
+            update(approvals)
+            .where(approvals.c.id == approval_id)
+            .where(approvals.c.state == "pending")
+            .values(state=state, decided_at=now, open_key=None)
+        )
+        with self._transaction() as connection:
+            return connection.execute(change).rowcount == 1
+
+    def orphan_all(self, *, now: datetime) -> int:
+        """At start-up: what this gateway's last life left pending has no client any more. Returns how many."""
+        change = (
+            update(approvals)
+            .where(approvals.c.gateway == self._gateway)
+            .where(approvals.c.state == "pending")
+            .values(state="orphaned", decided_at=now, open_key=None)
+        )
+        with self._transaction() as connection:
+            return connection.execute(change).rowcount
+
+    def _insert(self, connection: Connection, approval: Approval, *, open_key: str | None) -> None:
+        row = {
+            "id": approval.id,
+            "gateway": self._gateway,
+            "state": approval.state,
+            "call_digest": approval.question.call_digest,
+            "open_key": open_key,
+            "question": json.dumps(asdict(approval.question)),
+            "votes": "[]",
+            "created_at": approval.created_at,
+            "expires_at": approval.expires_at,
+        }
+        connection.execute(insert(approvals).values(row))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """One transaction. The database's own message may quote what was stored, so it is not passed on."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            hint = f"the database failed ({type(error).__name__}); check that it runs and has space"
+            raise ApprovalError("not reachable", where="approvals", hint=hint) from None
+
+
+def _new(question: Question, now: datetime, expires: timedelta) -> Approval:
+    shown = replace(question, arguments=_cut(question.arguments, MAX_ARGUMENTS))
+    return Approval(new_id(), shown, "pending", now, now + expires)
+
+
+def _open_key(question: Question) -> str:
+    """What makes two questions one: everything that was decided on, and nothing that differs between two tries."""
+    same = replace(question, request_digest="", arguments="", message=None, call_title="")
+    return hashlib.sha256(json.dumps(asdict(same), sort_keys=True).encode()).hexdigest()
+
+
+def _take(connection: Connection, approval_id: str) -> Approval:
+    """The approval, its row locked until the transaction ends: a write that changes nothing does it in any database."""
+    lock = update(approvals).where(approvals.c.id == approval_id).values(state=approvals.c.state)
+    connection.execute(lock)
+    approval = _read(connection, approval_id)
+    if approval is None:
+        raise ApprovalError("unknown", where=approval_id)
+    return approval
+
+
+def _refused(approval: Approval, vote: Vote, *, now: datetime) -> str | None:
+    """Why the vote does not count, or None."""
+    question = approval.question
+    if approval.state == "expired":
+        return "expired"
+    if approval.state != "pending":
+        return "already decided"
+    if not approval.created_at - CLOCK_SKEW <= now < approval.expires_at:
+        return "expired"
+    if vote.person == question.subject:
+        return "own call"
+    if vote.reviewer not in question.reviewers:
+        return "not a reviewer"
+    if any(earlier.person == vote.person for earlier in approval.votes):
+        return "already voted"
+    return None
+
+
+def _count(approval: Approval, vote: Vote, now: datetime) -> Approval:
+    reason = None if vote.reason is None else _cut(vote.reason, MAX_REASON)
+    votes = (*approval.votes, replace(vote, reason=reason))
+    state = outcome_of(votes, approval.question.quorum)
+    return replace(approval, votes=votes, state=state, decided_at=None if state == "pending" else now)
+
+
+def _expire(approval: Approval, now: datetime) -> Approval:
+    return replace(approval, state="expired", decided_at=approval.decided_at or now)
+
+
+def _write(connection: Connection, approval: Approval) -> None:
+    votes = [{**asdict(vote), "at": vote.at.isoformat()} for vote in approval.votes]
+    values = {"state": approval.state, "decided_at": approval.decided_at, "votes": json.dumps(votes)}
+    if approval.state not in _OPEN:
+        values["open_key"] = None
+    connection.execute(update(approvals).where(approvals.c.id == approval.id).values(values))
+
+
+def _read(connection: Connection, approval_id: str) -> Approval | None:
+    row = connection.execute(select(approvals).where(approvals.c.id == approval_id)).mappings().one_or_none()
+    return None if row is None else _approval(row)
+
+
+def _approval(row: RowMapping) -> Approval:
+    question = json.loads(row["question"])
+    for name in ("rules", "reviewers"):
+        question[name] = tuple(question[name])
+    votes: Sequence[dict[str, str]] = json.loads(row["votes"])
+    return Approval(
+        id=row["id"],
+        question=Question(**question),
+        state=row["state"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        decided_at=row["decided_at"],
+        votes=tuple(Vote(**{**vote, "at": datetime.fromisoformat(vote["at"])}) for vote in votes),  # type: ignore[arg-type]
+    )
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

@@ -1,0 +1,285 @@
+"""The composition root: everything is made here, and the order of the stages is this file's.
+
+Law: the gateway is whole or it does not start. A start-up problem is `error: …` and `hint: …` on standard error and
+exit 1; being unloaded while running ends the process with 70 (EX_SOFTWARE), since mitmproxy would go on without it.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from mitmproxy import ctx, hooks, http
+from mitmproxy.addonmanager import Loader
+
+from coatcheck import __version__
+from coatcheck.approvals.store import ApprovalStore
+from coatcheck.control.metrics import Metrics
+from coatcheck.control.server import ControlPort
+from coatcheck.errors import CoatcheckError
+from coatcheck.exchange import Exchanges, Tunnels
+from coatcheck.identity.keys import KeySource
+from coatcheck.identity.verify import Verifier
+from coatcheck.journal.records import lifecycle_record
+from coatcheck.journal.writer import JournalWriter
+from coatcheck.live import Live, utc_now
+from coatcheck.policy.load import load_policy
+from coatcheck.proxy import console, dispatch, lockdown
+from coatcheck.proxy.authorize import Authorize
+from coatcheck.proxy.fail_closed import FailClosed
+from coatcheck.proxy.flow_file import write_flow_file
+from coatcheck.proxy.guard import Guard
+from coatcheck.proxy.hold import HoldCall
+from coatcheck.proxy.identify import Identify
+from coatcheck.proxy.inspect import Inspect
+from coatcheck.proxy.mask import Mask, Maskers
+from coatcheck.proxy.record import Record
+from coatcheck.proxy.release import ReleaseRequest
+from coatcheck.proxy.self_test import self_test
+from coatcheck.proxy.wire import WireGate
+from coatcheck.sessions.read import open_session
+from coatcheck.sessions.recorder import SessionRecorder
+from coatcheck.settings import OPTIONS, Settings, check_names, read_settings
+from coatcheck.vault.keys import find_master_key
+from coatcheck.vault.scrub import ScrubberCache
+from coatcheck.vault.store import Vault
+
+logger = logging.getLogger("coatcheck")
+
+VAULT_POLL_SECONDS = 2.0
+IDLE_POLL_SECONDS = 5.0
+DRAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the gateway is made of, in the order it was made."""
+
+    settings: Settings
+    vault: Vault
+    keys: KeySource
+    live: Live
+    journal: JournalWriter
+    recorder: SessionRecorder
+    approvals: ApprovalStore
+    metrics: Metrics
+    exchanges: Exchanges
+    hold: HoldCall
+    control: ControlPort
+    stages: FailClosed
+
+
+def build(settings: Settings) -> Parts:
+    """Opens the state and makes every part. Raises `CoatcheckError`; nothing listens yet."""
+    engine = settings.state.open_database()
+    key, _ = find_master_key(settings.state, os.environ)
+    vault = Vault.open(engine, key)
+    snapshot = vault.snapshot()
+    policy = load_policy(settings.policy, secrets=snapshot.names())
+    for entry in settings.reverse:
+        if entry.server not in policy.servers:
+            raise CoatcheckError(f"no server {entry.server!r} in the policy", where="coatcheck_reverse")
+    keys = KeySource()
+    live = Live(policy, Verifier(policy.issuers, policy.audience, keys), snapshot)
+    exchanges: Exchanges = WeakKeyDictionary()
+    tunnels: Tunnels = WeakKeyDictionary()
+    metrics = Metrics()
+    maskers = Maskers(key.derive("mask"))
+    journal = JournalWriter(settings.state.journal, clock=utc_now)
+    recorder = SessionRecorder(settings.state.sessions, clock=utc_now, on_closed=_export)
+    approvals = ApprovalStore(engine)
+    hold = HoldCall(live, exchanges, approvals, journal, maskers, metrics, _show)
+    WireGate(exchanges, ScrubberCache()).install()
+    mask = Mask(exchanges, maskers, utc_now)
+    record = Record(exchanges, journal, recorder, maskers, metrics)
+    # The way of one request. Each stage implements the hooks it needs; every hook runs them in this order.
+    stages = [
+        Guard(live, exchanges, tunnels, settings.reverse),
+        Identify(live, exchanges, tunnels),
+        Inspect(exchanges),
+        Authorize(exchanges),
+        hold,
+        ReleaseRequest(live, exchanges, journal),
+        mask,
+        record,
+    ]
+    control = ControlPort(live, approvals, metrics, hold.vote)
+    return Parts(
+        settings, vault, keys, live, journal, recorder, approvals, metrics, exchanges, hold, control,
+        FailClosed(stages, exchanges),
+    )  # fmt: skip
+
+
+class Gateway:
+    """The one addon that `addons/gateway.py` gives to mitmproxy."""
+
+    name = "coatcheck"
+
+    def __init__(self) -> None:
+        self.addons: list[object] = []
+        self._parts: Parts | None = None
+        self._locked: Mapping[str, object] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def load(self, loader: Loader) -> None:
+        """Adds the `coatcheck_…` options."""
+        for option in OPTIONS:
+            loader.add_option(option.key, str, "", f"{option.help} ({option.variable})")
+
+    def configure(self, updated: set[str]) -> None:
+        """First: start up, or exit. Later: veto."""
+        if self._locked:
+            lockdown.veto(ctx.options, updated, self._locked)
+        elif self._parts is None:
+            try:
+                self._start_up()
+            except CoatcheckError as error:
+                _refuse_start(error)
+
+    def _start_up(self) -> None:
+        check_names(ctx.options.deferred)
+        given = {option.name: getattr(ctx.options, option.key) for option in OPTIONS}
+        settings = read_settings(given, os.environ)
+        if ctx.options.scripts and Path(ctx.options.scripts[0]).stem != "gateway":
+            raise CoatcheckError("the gateway must be the first script", where="scripts")
+        lockdown.check_given(ctx.options, lockdown.given_names(sys.argv[1:], _config_text(ctx.options.confdir)))
+        settings.state.check()
+        self._parts = parts = build(settings)
+        lockdown.force(ctx.options, _computed(settings, parts.live))
+        parts.journal.start()
+        parts.recorder.start()
+        self_test(parts.exchanges, ctx.options)
+        dispatch.install(ctx.master.addons)
+        self.addons = [parts.stages]
+        self._locked = lockdown.snapshot(ctx.options)
+
+    async def running(self) -> None:
+        """The proxy listens: journal the start, open the control port, begin to watch."""
+        if self._parts is None:
+            return
+        parts = self._parts
+        try:
+            await parts.journal.append(
+                "lifecycle",
+                lifecycle_record(event="started", version=__version__, policy=parts.live.policy.sha256),
+            )
+            parts.control.listen(*parts.settings.control)
+        except CoatcheckError as error:
+            _refuse_start(error)
+        if app := getattr(ctx.master, "app", None):
+            console.lock(app)
+        for work in (parts.hold.watch(), self._watch_vault(parts), self._watch_idle(parts), self._warm(parts)):
+            task = asyncio.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        logger.info("coatcheck %s is ready, policy %s", __version__, parts.live.policy.sha256[:12])
+
+    def done(self) -> Awaitable[None] | None:
+        """Orderly shutdown, or the end of a process that somebody took the gateway out of."""
+        if not ctx.master.should_exit.is_set():
+            _end(70, ["error: the gateway was unloaded; the process ends with it"])
+        return self._shut_down(self._parts) if self._parts is not None else None
+
+    async def _shut_down(self, parts: Parts) -> None:
+        parts.live.is_draining = True
+        parts.hold.let_all_go()
+        deadline = time.monotonic() + DRAIN_SECONDS
+        # flows end in several places, and none of them knows of the end
+        while _in_flight(parts) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        for task in self._tasks:
+            task.cancel()
+        parts.control.close()
+        parts.recorder.close()
+        parts.journal.append_later(
+            "lifecycle", lifecycle_record(event="stopped", version=__version__, policy=parts.live.policy.sha256)
+        )
+        parts.journal.close()
+
+    @staticmethod
+    async def _watch_vault(parts: Parts) -> None:
+        """Takes over changes of the vault within a few seconds."""
+        seen = await asyncio.to_thread(parts.vault.generation)
+        while True:
+            await asyncio.sleep(VAULT_POLL_SECONDS)
+            generation = await asyncio.to_thread(parts.vault.generation)
+            if generation != seen:
+                parts.live.snapshot = await asyncio.to_thread(parts.vault.snapshot)
+                seen = generation
+
+    @staticmethod
+    async def _watch_idle(parts: Parts) -> None:
+        """Closes idle sessions, measures the loop's lag, and keeps readiness true to the sinks."""
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(IDLE_POLL_SECONDS)
+            parts.metrics.loop_lag.set(max(0.0, time.monotonic() - began - IDLE_POLL_SECONDS))
+            parts.recorder.close_idle()
+            for part, is_healthy in (("journal", parts.journal.healthy), ("sessions", parts.recorder.healthy)):
+                if is_healthy:
+                    parts.live.problems.pop(part, None)
+                else:
+                    parts.live.problems[part] = "cannot be written"
+
+    @staticmethod
+    async def _warm(parts: Parts) -> None:
+        """Fetches the issuers' keys before the first token comes."""
+        await parts.keys.warm(parts.live.policy.issuers.values())
+
+
+def gateway() -> Gateway:
+    """The addon for `addons/gateway.py`."""
+    return Gateway()
+
+
+def _computed(settings: Settings, live: Live) -> dict[str, object]:
+    """mitmproxy's options that follow from ours."""
+    host = ctx.options.listen_host or "127.0.0.1"
+    port = ctx.options.listen_port or 8080
+    modes = [f"regular@{host}:{port}"]
+    for entry in settings.reverse:
+        server = live.policy.servers[entry.server]
+        name = f"[{server.host}]" if ":" in server.host else server.host
+        modes.append(f"reverse:{server.scheme}://{name}:{server.port}@{entry.host}:{entry.port}")
+    return {"mode": modes, "listen_host": host, "confdir": str(settings.state.ca)}
+
+
+def _config_text(folder: str) -> str:
+    """What mitmproxy read its options from before the gateway chose a `confdir` of its own."""
+    paths = [Path(folder).expanduser() / name for name in ("config.yaml", "config.yml")]
+    return "\n".join(path.read_text(errors="replace") for path in paths if path.is_file())
+
+
+def _in_flight(parts: Parts) -> bool:
+    return not parts.hold.is_empty or any(
+        exchange.release is not None and not exchange.finished for exchange in list(parts.exchanges.values())
+    )
+
+
+def _show(flow: http.HTTPFlow) -> None:
+    """Tells mitmweb that a flow changed."""
+    ctx.master.addons.trigger(hooks.UpdateHook([flow]))
+
+
+def _export(session: Path) -> None:
+    """A closed session's flow file, beside its record."""
+    try:
+        write_flow_file(open_session(session), session.with_suffix(".mitm"))
+    except CoatcheckError as error:
+        logger.warning("%s", error)
+
+
+def _refuse_start(error: CoatcheckError) -> None:
+    _end(1, error.lines())
+
+
+def _end(code: int, lines: Sequence[str]) -> None:
+    """Ends the process at once: nothing that mitmproxy would still do may happen without the gateway."""
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,32 @@
+"""What is counted, for Prometheus. Labels are names from the policy only: never a value a caller chose."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+class Metrics:
+    """One registry per gateway."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "coatcheck_requests", "Exchanges by server and outcome", ["server", "outcome"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "coatcheck_request_seconds", "Time from head to outcome", ["server"], registry=self.registry
+        )
+        self._scrubbed = Counter(
+            "coatcheck_secrets_scrubbed", "Echoed secrets taken out of answers", ["server"], registry=self.registry
+        )
+        self.held = Gauge("coatcheck_held_calls", "Calls waiting for a reviewer", registry=self.registry)
+        self.loop_lag = Gauge("coatcheck_loop_lag_seconds", "How late the event loop is", registry=self.registry)
+
+    def finished(self, *, server: str, outcome: str, seconds: float, scrubbed: int) -> None:
+        """Counts one exchange."""
+        self._requests.labels(server, outcome).inc()
+        self._seconds.labels(server).observe(seconds)
+        if scrubbed:
+            self._scrubbed.labels(server).inc(scrubbed)
+
+    def render(self) -> bytes:
+        """The text exposition format, version 0.0.4."""
+        return generate_latest(self.registry)

@@ -1,0 +1,196 @@
+"""The control port: health, readiness, metrics, and approvals as JSON.
+
+Law: `/healthz` and `/readyz` say no more than that; approvals are shown to and decided by reviewers who prove who
+they are with a token of their own, never by the caller.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Literal, override
+
+import tornado.httpserver
+import tornado.netutil
+import tornado.web
+
+from coatcheck.approvals.model import Approval, ApprovalError, Vote, as_json, canonical_id
+from coatcheck.approvals.store import ApprovalStore
+from coatcheck.control.metrics import Metrics
+from coatcheck.errors import CoatcheckError, Refusal
+from coatcheck.identity.match import match_reviewers
+from coatcheck.identity.tokens import find_token
+from coatcheck.live import Live, utc_now
+
+type CastVote = Callable[[str, Vote], Awaitable[Approval]]
+
+
+class ControlPort:
+    """Serves on its own address; made once by the composition root."""
+
+    def __init__(self, live: Live, approvals: ApprovalStore, metrics: Metrics, vote: CastVote) -> None:
+        self.live = live
+        self.approvals = approvals
+        self.metrics = metrics
+        self.vote = vote
+        self._server: tornado.httpserver.HTTPServer | None = None
+
+    def listen(self, host: str, port: int) -> None:
+        """Binds. Raises `CoatcheckError` where the address is taken."""
+        try:
+            sockets = tornado.netutil.bind_sockets(port, host)
+        except OSError as error:
+            raise CoatcheckError(
+                f"cannot listen on {host}:{port}: {error.strerror}",
+                where="coatcheck_control",
+                hint="give another address with --set coatcheck_control=HOST:PORT",
+            ) from error
+        app = tornado.web.Application(
+            [
+                (r"/healthz", Health),
+                (r"/readyz", Ready, {"port": self}),
+                (r"/metrics", Numbers, {"port": self}),
+                (r"/approvals", ApprovalList, {"port": self}),
+                (r"/approvals/([0-9A-Za-z-]+)", ApprovalOne, {"port": self}),
+            ],
+            default_handler_class=NotFound,
+            log_function=lambda _handler: None,
+        )
+        self._server = tornado.httpserver.HTTPServer(app, max_body_size=64 * 1024, max_header_size=64 * 1024)
+        self._server.add_sockets(sockets)
+
+    def close(self) -> None:
+        """Stops listening."""
+        if self._server is not None:
+            self._server.stop()
+
+
+class _Handler(tornado.web.RequestHandler):
+    @override
+    def set_default_headers(self) -> None:
+        self.set_header("Cache-Control", "no-store")
+        self.clear_header("Server")
+
+    @override
+    def write_error(self, status_code: int, **kwargs: object) -> None:
+        self.fail(status_code, "error", self._reason)
+
+    def fail(self, status: int, reason: str, message: str) -> None:
+        """`{"error": {"reason": …, "message": …}}`."""
+        self.set_status(status)
+        self.finish({"error": {"reason": reason, "message": message}})
+
+
+class NotFound(_Handler):
+    """404."""
+
+    @override
+    def prepare(self) -> None:
+        self.fail(404, "not-found", "nothing is served here")
+
+
+class Health(_Handler):
+    """`GET /healthz`: the event loop turns."""
+
+    def get(self) -> None:
+        """200."""
+        self.finish({"status": "ok"})
+
+
+class _PortHandler(_Handler):
+    @override
+    def initialize(self, port: ControlPort) -> None:
+        self.port = port
+
+
+class Ready(_PortHandler):
+    """`GET /readyz`: the gateway can serve; 503 with the parts that cannot."""
+
+    def get(self) -> None:
+        """200 or 503."""
+        live = self.port.live
+        problems = {**live.problems, **({"shutdown": "the gateway is shutting down"} if live.is_draining else {})}
+        self.set_status(503 if problems else 200)
+        self.finish(
+            {"status": "not-ready" if problems else "ready", "policy": live.policy.sha256, "problems": problems}
+        )
+
+
+class Numbers(_PortHandler):
+    """`GET /metrics` for Prometheus."""
+
+    def get(self) -> None:
+        """Text exposition format."""
+        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.finish(self.port.metrics.render())
+
+
+class _ReviewerHandler(_PortHandler):
+    async def reviewer(self) -> tuple[str, frozenset[str]]:
+        """The token's subject and the reviewer entries it proves. Raises `Refusal`."""
+        live = self.port.live
+        issuers = {spec.issuer for spec in live.policy.issuers.values()}
+        presented = find_token([], self.request.headers.get_list("Authorization"), issuers=issuers)
+        if presented is None:
+            raise Refusal.unauthenticated("token-missing", "a reviewer's token is needed")
+        verified = await live.verifier.verify(presented.token, now=utc_now())
+        names = match_reviewers(live.policy.reviewers, verified)
+        if not names:
+            raise Refusal("not-a-reviewer", "this token is no reviewer's", status=403)
+        return verified.subject, names
+
+    def refuse(self, refusal: Refusal) -> None:
+        """A `Refusal` as this port's JSON."""
+        if refusal.status == 401:
+            self.set_header("WWW-Authenticate", 'Bearer realm="coatcheck"')
+        self.fail(refusal.status, refusal.reason, refusal.message)
+
+
+class ApprovalList(_ReviewerHandler):
+    """`GET /approvals`: what is pending and was lately decided."""
+
+    async def get(self) -> None:
+        """A JSON array of approvals the reviewer may decide."""
+        try:
+            _, names = await self.reviewer()
+        except Refusal as refusal:
+            self.refuse(refusal)
+            return
+        recent = await asyncio.to_thread(self.port.approvals.recent)
+        shown = [approval for approval in recent if names & set(approval.question.reviewers)]
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps([as_json(approval) for approval in shown]))
+
+
+class ApprovalOne(_ReviewerHandler):
+    """`POST /approvals/ID`: a reviewer's verdict."""
+
+    async def post(self, approval_id: str) -> None:
+        """Body `{"verdict": "approve"|"deny", "reason": …}`; answers the approval."""
+        try:
+            person, names = await self.reviewer()
+            verdict, reason = self._verdict()
+        except Refusal as refusal:
+            self.refuse(refusal)
+            return
+        approval = await asyncio.to_thread(self.port.approvals.get, canonical_id(approval_id) or "")
+        entry = next((n for n in approval.question.reviewers if n in names), None) if approval else None
+        if approval is None or entry is None:
+            self.fail(403, "not-a-reviewer", "this token may not decide that approval")
+            return
+        try:
+            approval = await self.port.vote(approval.id, Vote(entry, person, verdict, utc_now(), reason))
+        except ApprovalError as error:
+            self.fail(409, "not-decidable", str(error))
+            return
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(as_json(approval)))
+
+    def _verdict(self) -> tuple[Literal["approve", "deny"], str | None]:
+        try:
+            body = json.loads(self.request.body)
+            verdict, reason = body["verdict"], body.get("reason")
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise Refusal("bad-request", "the body must be JSON with a verdict") from None
+        if verdict not in ("approve", "deny") or not isinstance(reason, str | None):
+            raise Refusal("bad-request", 'the verdict is "approve" or "deny", the reason a text')
+        return verdict, reason

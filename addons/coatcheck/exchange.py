@@ -1,0 +1,132 @@
+"""The state of one request: who, where to, what, decided how, released as what.
+
+Law: an `Exchange` never enters a flow. It is held beside it in a weak map, so that nothing that shows, copies or
+saves flows can show it; `flow.metadata` gets plain strings only.
+"""
+
+import hashlib
+import secrets
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NewType
+from weakref import WeakKeyDictionary
+
+from coatcheck.errors import Refusal
+from coatcheck.http.target import Target
+from coatcheck.identity.caller import Caller, Verified
+from coatcheck.masking.masker import Masker
+from coatcheck.mcp.call import Call, RequestId
+from coatcheck.mcp.inspect import Inspected
+from coatcheck.policy.decision import Decision
+from coatcheck.policy.model import Policy, Server
+from coatcheck.sessions.recorder import Recording
+from coatcheck.vault.scrub import Hit, Scrubber, ScrubStream
+from coatcheck.vault.swap import SwapPlan
+
+ExchangeId = NewType("ExchangeId", str)
+Digest = NewType("Digest", bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The stamp that lets one exact request pass the wire gate."""
+
+    digest: Digest
+
+
+@dataclass(slots=True)
+class Passage:
+    """What the wire gate is doing for one exchange: which bytes it expects next, and what it sends for them."""
+
+    expected_body: bytes
+    outgoing_body: bytes
+    body_due: bool
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Exchange:
+    """One request on its way. Fields are filled by the stages in order; `None` means not reached."""
+
+    id: ExchangeId
+    policy: Policy
+    started: float
+    """Monotonic seconds."""
+    target: Target | None = None
+    server: Server | None = None
+    is_mcp: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    """The client's headers by lower-case name, without its tokens."""
+    caller: Caller | None = None
+    inspected: Inspected | None = None
+    request_id: RequestId | None = None
+    decision: Decision | None = None
+    approval: str | None = None
+    swap: SwapPlan | None = None
+    release: Release | None = None
+    passage: Passage | None = None
+    sent: bool = False
+    """Some byte of this request went to the server."""
+    scrubber: Scrubber | None = None
+    scrubbing: ScrubStream | None = None
+    masker: Masker | None = None
+    refusal: Refusal | None = None
+    fault: str | None = None
+    """Set when a stage raised: from then on nothing passes in either direction."""
+    streaming: bool = False
+    answered_error: bool = False
+    recording: Recording | None = None
+    masked: Counter[str] = field(default_factory=Counter)
+    scrubbed: list[Hit] = field(default_factory=list)
+    bytes_sent: int = 0
+    """Body bytes the caller got."""
+    finished: bool = False
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        """What is asked for; empty before inspection."""
+        return self.inspected.calls if self.inspected else ()
+
+    @property
+    def is_notification(self) -> bool:
+        """Whether the request expects no JSON-RPC answer."""
+        return self.inspected is not None and self.inspected.kind == "notification"
+
+
+@dataclass(slots=True)
+class Tunnel:
+    """A client connection that began with CONNECT: where it leads, and who its token says is calling.
+
+    A bad token does not close the tunnel: the reason is told inside it, where clients can show it.
+    """
+
+    host: str
+    port: int
+    verified: Verified | None = None
+    refusal: Refusal | None = None
+
+
+type Tunnels = WeakKeyDictionary[object, Tunnel]
+"""Tunnels by mitmproxy client connection."""
+
+type Exchanges = WeakKeyDictionary[object, Exchange]
+"""Exchanges by mitmproxy flow."""
+
+
+def new_exchange(policy: Policy) -> Exchange:
+    """An exchange that has reached no stage yet."""
+    return Exchange(ExchangeId(secrets.token_hex(8)), policy, time.monotonic())
+
+
+def request_digest(
+    *, method: str, scheme: str, host: str, port: int, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes
+) -> Digest:
+    """SHA-256 over everything that will leave, each part length-prefixed so that no two requests share it."""
+    parts = [method.encode(), scheme.encode(), host.encode(), b"%d" % port, path.encode("utf-8", "surrogateescape")]
+    for name, value in headers:
+        parts += (name, value)
+    digest = hashlib.sha256(b"".join([b"%d:%s," % (len(part), part) for part in parts]))
+    digest.update(b"%d;" % len(headers))
+    digest.update(body)
+    return Digest(digest.digest())

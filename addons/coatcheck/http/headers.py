@@ -1,0 +1,101 @@
+"""Header hygiene: what a request's head must look like, and which headers leave for the server.
+
+Law: a header that policy, identity or routing reads occurs once, in one spelling; what two parties could read
+differently is refused (RFC 9110 section 5, RFC 9112).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from coatcheck.errors import Refusal
+
+type Fields = Sequence[tuple[bytes, bytes]]
+
+MAX_HEADERS = 200
+MAX_HEAD_BYTES = 128 * 1024
+
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FORBIDDEN_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+POLICED = frozenset(
+    {
+        "host", "authorization", "proxy-authorization", "content-type", "content-length", "transfer-encoding",
+        "content-encoding", "mcp-method", "mcp-name", "mcp-protocol-version", "mcp-session-id", "last-event-id",
+        "origin", "cookie", "expect", "upgrade", "connection", "accept-encoding",
+    }
+)  # fmt: skip
+"""Headers that may occur once, and not under a spelling with `_` for `-`."""
+
+REMOVED = frozenset(
+    {
+        # hop-by-hop (RFC 9110 section 7.6.1) and what belongs to the gateway
+        "connection", "proxy-connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
+        "proxy-authorization", "proxy-authenticate", "expect", "http2-settings", "alt-used",
+        # what a server could mistake for the truth about its client or its target
+        "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
+        "x-forwarded-prefix", "x-forwarded-server", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip",
+        "x-original-url", "x-rewrite-url", "x-original-method", "x-http-method", "x-http-method-override",
+        "x-method-override", "x-original-host", "x-host",
+        # answers must be whole and readable
+        "accept-encoding", "range", "if-range",
+    }
+)  # fmt: skip
+"""Headers that never leave for a server."""
+
+
+def check_head(method: str, fields: Fields) -> dict[str, str]:
+    """Headers by lower-case name, first value; raises `Refusal` where the head is not well-formed."""
+    if not method.isascii() or not method.isalpha() or method != method.upper() or len(method) > 20:
+        raise Refusal("bad-method", "the method is not an upper-case HTTP method")
+    if len(fields) > MAX_HEADERS or sum(len(n) + len(v) + 4 for n, v in fields) > MAX_HEAD_BYTES:
+        raise Refusal("head-too-large", "the request has too many or too large headers", status=431)
+    found: dict[str, str] = {}
+    for raw_name, raw_value in fields:
+        if not _NAME.fullmatch(raw_name) or _FORBIDDEN_IN_VALUE.search(raw_value):
+            raise Refusal("bad-header", "a header has characters that are not permitted")
+        name = raw_name.decode("ascii").lower()
+        twin = name.replace("_", "-")
+        if twin in POLICED and (twin != name or name in found):
+            raise Refusal("duplicate-header", f"header {twin} must occur once, spelt {twin}")
+        found.setdefault(name, raw_value.decode("utf-8", "surrogateescape"))
+    _check_connection(found)
+    return found
+
+
+def _check_connection(found: Mapping[str, str]) -> None:
+    listed = {token.strip().lower() for token in found.get("connection", "").split(",")} - {""}
+    if listed & (POLICED - {"upgrade", "connection"}):
+        raise Refusal("bad-header", "a Connection header lists a header that is policed")
+    if "upgrade" in found or "upgrade" in listed:
+        raise Refusal("upgrade-refused", "protocol upgrades are not permitted", status=403)
+    if "trailer" in found:
+        raise Refusal("trailers-refused", "trailers are not permitted")
+    if found.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Refusal("encoded-body", "request bodies must not be encoded", status=415)
+    if "transfer-encoding" in found and found["transfer-encoding"].strip().lower() != "chunked":
+        raise Refusal("bad-header", "the only transfer encoding is chunked")
+    if found.get("expect", "100-continue").strip().lower() != "100-continue":
+        raise Refusal("expectation-refused", "the expectation is not known", status=417)
+
+
+def forwarded(fields: Fields, *, authority: str, body: bytes, method: str) -> list[tuple[bytes, bytes]]:
+    """The headers that leave for the server: ours for routing and framing, the client's for the rest.
+
+    Names are lower case but for what the client spelt; `Host`, `Accept-Encoding` and `Content-Length` are set here.
+    """
+    kept = [(name, value) for name, value in fields if not _is_removed(name)]
+    out = [(b"Host", authority.encode("ascii")), *kept, (b"Accept-Encoding", b"identity")]
+    if body or method in ("POST", "PUT", "PATCH"):
+        out.append((b"Content-Length", b"%d" % len(body)))
+    return out
+
+
+def _is_removed(raw_name: bytes) -> bool:
+    name = raw_name.decode("ascii").lower()
+    return name in REMOVED or name in ("host", "content-length") or name.replace("_", "-") in REMOVED
+
+
+def without(fields: Iterable[tuple[bytes, bytes]], *names: str) -> list[tuple[bytes, bytes]]:
+    """The fields but for these (lower-case) names."""
+    drop = {name.encode("ascii") for name in names}
+    return [(name, value) for name, value in fields if name.lower() not in drop]

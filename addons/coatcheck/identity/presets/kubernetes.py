@@ -1,0 +1,18 @@
+"""Kubernetes service account tokens (Kubernetes' "Managing Service Accounts", bound tokens).
+
+A pod gets one through a projected volume with `audience:` set; the kubelet renews the file, so read it anew for
+each use. Worth matching: `sub` (`system:serviceaccount:NAMESPACE:NAME`), or inside the object claim
+`kubernetes.io`: `kubernetes.io.namespace`, `kubernetes.io.serviceaccount.name`, `kubernetes.io.serviceaccount.uid`.
+
+Each cluster is its own issuer, with its own algorithm. A cluster's discovery document often asks for a login:
+give `jwks_uri` or `jwks_file` then.
+"""
+
+from coatcheck.identity.presets.preset import Preset
+
+KUBERNETES = Preset(
+    name="kubernetes",
+    issuer=None,
+    algorithms=("RS256", "ES256", "ES384", "ES512"),
+    run_claims=("kubernetes.io.pod.name", "kubernetes.io.pod.uid", "kubernetes.io.node.name"),
+)

@@ -1,0 +1,1 @@
+"""The audit log: append-only, hash-chained, durable before a request is forwarded."""

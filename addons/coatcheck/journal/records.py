@@ -1,0 +1,195 @@
+"""What the gateway writes, kind by kind: the fields of each record, named in one place.
+
+Law: no argument, body, token or secret value enters a record; digests and names do.
+Law: the fields of a kind and their order change only by adding at the end.
+
+The kinds: `request` (before a request is forwarded), `outcome` (when it is over), `refusal` (a request that is not
+served), `approval` (each step of one), `lifecycle` (of the gateway). The journal's own are `file`, the link to the
+file before, and `gap`, what could not be written.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, assert_never
+
+from coatcheck.approvals.model import Approval, Vote
+from coatcheck.errors import Refusal
+from coatcheck.identity.caller import Caller
+from coatcheck.journal.chain import timestamp
+from coatcheck.mcp.call import Call, Json
+from coatcheck.policy.decision import Allow, Decision, Deny, Hold
+
+RUN_CLAIMS = (
+    # GitHub Actions
+    "repository",
+    "run_id",
+    "run_attempt",
+    "job_workflow_ref",
+    "ref",
+    "sha",
+    "actor",
+    "event_name",
+    "environment",
+    # GitLab CI
+    "project_path",
+    "pipeline_id",
+    "job_id",
+    "user_login",
+    # CircleCI, Buildkite, Kubernetes, OAuth clients
+    "oidc.circleci.com/project-id",
+    "pipeline_slug",
+    "build_number",
+    "kubernetes.io",
+    "azp",
+    "client_id",
+)
+"""The claims that tell one run from another; those a token has are recorded."""
+
+type OutcomeName = Literal["answered", "refused", "server-failed", "client-left", "fault"]
+type ApprovalEvent = Literal["asked", "voted", "approved", "denied", "expired", "withdrawn", "orphaned", "used"]
+type LifecycleEvent = Literal["started", "stopped", "policy-loaded", "policy-refused"]
+
+
+def request_record(
+    *,
+    exchange: str,
+    caller: Caller | None,
+    server: str | None,
+    calls: Sequence[Call],
+    decision: Decision,
+    policy: str,
+    target: str,
+    approval: str | None,
+    secrets: Sequence[str],
+    digest: str,
+) -> dict[str, Json]:
+    """A request about to be forwarded: who, what, under which rules of which policy, who approved it.
+
+    `policy` is the policy's SHA-256, `secrets` the names of what will be put in, `digest` the release's.
+    """
+    return {
+        "exchange": exchange,
+        "caller": None if caller is None else _caller(caller),
+        "server": server,
+        "target": target,
+        "calls": [{"method": call.method, "name": call.name, "digest": call.digest} for call in calls],
+        "decision": _decision(decision),
+        "policy": policy,
+        "approval": approval,
+        "secrets": list(secrets),
+        "digest": digest,
+    }
+
+
+def outcome_record(
+    *,
+    exchange: str,
+    status: int | None,
+    outcome: str,
+    milliseconds: float,
+    masked: Mapping[str, int],
+    scrubbed: Mapping[str, int],
+    bytes_sent: int,
+    session: str | None,
+) -> dict[str, Json]:
+    """How a request ended. `outcome` is an `OutcomeName`; `masked` counts by mask, `scrubbed` by secret's name;
+    `bytes_sent` went to the caller; `session` is the recording it is in.
+    """
+    return {
+        "exchange": exchange,
+        "outcome": outcome,
+        "status": status,
+        "milliseconds": round(milliseconds, 3),
+        "masked": dict(masked),
+        "scrubbed": dict(scrubbed),
+        "bytes_sent": bytes_sent,
+        "session": session,
+    }
+
+
+def refusal_record(
+    *, exchange: str, caller: str | None, target: str, refusal: Refusal, policy: str | None
+) -> dict[str, Json]:
+    """A request that is not served, and why. The refusal's message is for its caller and is left out."""
+    return {
+        "exchange": exchange,
+        "caller": caller,
+        "target": target,
+        "reason": refusal.reason,
+        "rule": refusal.rule,
+        "approval": refusal.approval,
+        "status": refusal.status,
+        "policy": policy,
+    }
+
+
+def approval_record(
+    *, event: ApprovalEvent, approval: Approval, exchange: str | None = None, vote: Vote | None = None
+) -> dict[str, Json]:
+    """One step of an approval. `vote` is the one that made the step; all votes so far are listed besides."""
+    question = approval.question
+    return {
+        "event": event,
+        "approval": approval.id,
+        "exchange": exchange,
+        "state": approval.state,
+        "caller": question.caller,
+        "server": question.server,
+        "call": question.call_title,
+        "call_digest": question.call_digest,
+        "request_digest": question.request_digest,
+        "rules": list(question.rules),
+        "reviewers": list(question.reviewers),
+        "quorum": question.quorum,
+        "vote": None if vote is None else _vote(vote),
+        "votes": [_vote(vote) for vote in approval.votes],
+        "policy": question.policy,
+    }
+
+
+def lifecycle_record(
+    *,
+    event: LifecycleEvent,
+    version: str,
+    policy: str | None = None,
+    details: Mapping[str, Json] | None = None,
+) -> dict[str, Json]:
+    """The gateway started, stopped, or took (or refused) a policy. `details` are the event's own."""
+    return {"event": event, "version": version, "policy": policy, "details": dict(details or {})}
+
+
+def _caller(caller: Caller) -> dict[str, Json]:
+    claims = caller.claims
+    return {
+        "name": caller.name,
+        "issuer": caller.issuer,
+        "subject": caller.subject,
+        "token_id": caller.token_id,
+        "run": {name: claims[name] for name in RUN_CLAIMS if name in claims},
+    }
+
+
+def _decision(decision: Decision) -> dict[str, Json]:
+    match decision:
+        case Allow():
+            return {"effect": "allow", "rules": list(decision.rules)}
+        case Hold():
+            return {
+                "effect": "approve",
+                "rules": list(decision.rules),
+                "reviewers": list(decision.reviewers),
+                "quorum": decision.quorum,
+            }
+        case Deny():
+            return {"effect": "deny", "rules": list(decision.rules), "reason": decision.reason}
+        case _:
+            assert_never(decision)
+
+
+def _vote(vote: Vote) -> dict[str, Json]:
+    return {
+        "reviewer": vote.reviewer,
+        "person": vote.person,
+        "verdict": vote.verdict,
+        "at": timestamp(vote.at),
+        "reason": vote.reason,
+    }

@@ -1,0 +1,339 @@
+"""Mask rules applied to JSON and text (DESIGN 5.3, `masks`).
+
+Law: masking changes values, never types: a string stays a string, a number becomes 0, `true` false; null stays.
+Law: what the protocol needs to work (ids, cursors, task ids, tokens) is never changed in a JSON-RPC message.
+Law: a value that is not of the kind a field path expects is masked whole, not skipped.
+Law: where two rules cover the same text, the stricter form wins: redact, then hash, then partial.
+"""
+
+import hashlib
+import hmac
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import is_
+from typing import cast
+
+from coatcheck.errors import Refusal
+from coatcheck.masking.detectors import DETECTORS, Detector
+from coatcheck.masking.paths import FieldPath, parse_path
+from coatcheck.masking.protected import MESSAGE, NOTHING, Protected
+from coatcheck.mcp.call import Json
+from coatcheck.mcp.strict_json import dump_json, parse_json
+from coatcheck.policy.model import MaskForm, MaskRule
+
+MAX_TEXT_JSON = 1024 * 1024
+"""Characters of a string that is still read as JSON."""
+MAX_NESTING = 3
+"""JSON in a string in JSON in a string…: how many times over it is read."""
+
+_REDACTED = "[redacted]"
+_STRICTEST_FIRST: tuple[MaskForm, ...] = ("redact", "hash", "partial")
+_JSON_STARTS = "{[ \t\r\n"
+_JSON_START = re.compile(r'[ \t\r\n]*(?:\[|\{[ \t\r\n]*(?:\}|"(?:[^"\\]|\\.)*"[ \t\r\n]*:))')
+_LEAST_CARD, _MOST_CARD = 10**12, 10**19
+
+
+@dataclass(frozen=True, slots=True)
+class _Find:
+    """One `detect` entry of one rule."""
+
+    rule: str
+    form: MaskForm
+    detector: Detector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Field:
+    """One `fields` entry of one rule; compared by identity, as states are compared often."""
+
+    rule: str
+    form: MaskForm
+    path: FieldPath
+
+
+type _State = tuple[_Field, int]
+"""A field path, and how many of its segments have been followed to here."""
+
+
+class Masker:
+    """The masks of one server. `key` makes `as: hash` stable and impossible to guess from outside.
+
+    Raises `ValueError` on an unknown detector or a path that cannot be parsed.
+    """
+
+    def __init__(self, rules: Sequence[MaskRule], *, key: bytes) -> None:
+        unknown = {name for rule in rules for name in rule.detect} - DETECTORS.keys()
+        if unknown:
+            raise ValueError(f"unknown detector {min(unknown)!r}; there are {', '.join(sorted(DETECTORS))}")
+        ordered = sorted(rules, key=lambda rule: _STRICTEST_FIRST.index(rule.form))
+        self._finds = tuple(_Find(rule.id, rule.form, DETECTORS[name]) for rule in ordered for name in rule.detect)
+        self._fields = tuple(_Field(rule.id, rule.form, parse_path(path)) for rule in ordered for path in rule.fields)
+        self._key = key
+
+    def __bool__(self) -> bool:
+        return bool(self._finds or self._fields)
+
+    def mask_json(self, value: Json, hits: Counter[str]) -> Json:
+        """`value` masked; the same object when nothing changed. `hits` counts the finds by rule id."""
+        return self._mask(value, hits, NOTHING, 0)
+
+    def mask_text(self, text: str, hits: Counter[str]) -> str:
+        """`text` masked: as JSON where it is JSON (`fields` apply then), else by detectors."""
+        masked = self._mask(text, hits, NOTHING, 0)
+        return masked if isinstance(masked, str) else _REDACTED
+
+    def mask_message(self, message: Json, hits: Counter[str]) -> Json:
+        """A JSON-RPC message, or a batch of them, masked but for what MCP needs (`protected.MESSAGE`).
+
+        Field paths are tried from the message, from its `result`, from `result.structuredContent`, and inside
+        strings that hold JSON. The same object comes back when nothing changed.
+        """
+        if isinstance(message, list):
+            masked = [self.mask_message(one, hits) for one in message]
+            return message if all(map(is_, masked, message)) else masked
+        return self._mask(message, hits, MESSAGE, 0)
+
+    def _mask(self, value: Json, hits: Counter[str], keep: Protected, level: int) -> Json:
+        """Searches everything at once first: most values hold nothing to mask and are not walked."""
+        strings = _strings(value, level)
+        everything = "\n".join(strings)
+        starts = {start for find in self._finds for start, _ in find.detector.spans(everything)}
+        fields = tuple(one for one in self._fields if all(name in everything for name in one.path.names))
+        if not starts and not fields:
+            return value
+        walk = _Walk(self, self._finds, tuple((one, 0) for one in fields), _holding(strings, starts), hits, level)
+        return walk.node(value, walk.roots, keep)
+
+    def shown(self, text: str, form: MaskForm, partial: str) -> str:
+        """What stands for `text`; `partial` is its partial form."""
+        match form:
+            case "redact":
+                return _REDACTED
+            case "hash":
+                return f"hash:{hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()[:12]}"
+            case "partial":
+                return partial
+
+
+class _Walk:
+    """One value on its way through, with the rules that can apply to it."""
+
+    def __init__(
+        self,
+        masker: Masker,
+        finds: tuple[_Find, ...],
+        roots: tuple[_State, ...],
+        holding: frozenset[str],
+        hits: Counter[str],
+        level: int,
+    ) -> None:
+        self.roots = roots
+        self._masker = masker
+        self._finds = finds
+        self._holding = holding
+        self._hits = hits
+        self._level = level
+
+    def node(self, value: Json, states: tuple[_State, ...], keep: Protected) -> Json:
+        """`value`, reached by field paths as far as `states` say."""
+        for field, followed in states:
+            if followed == len(field.path.segments) or (followed and _is_elsewhere(field.path, followed, value)):
+                return self._cover(value, field, keep)
+        if isinstance(value, str):
+            return self._string(value)
+        if isinstance(value, dict):
+            return self._object(value, states, keep)
+        if isinstance(value, list):
+            masked = [self.node(element, _next(states, index=index), keep) for index, element in enumerate(value)]
+            return value if all(map(is_, masked, value)) else masked
+        return value if value is None or isinstance(value, bool) else self._number(value)
+
+    def _object(self, value: dict[str, Json], states: tuple[_State, ...], keep: Protected) -> Json:
+        masked: dict[str, Json] = {}
+        changed = False
+        times: Counter[str] = Counter()
+        for name, member in value.items():
+            if name in keep.kept:
+                masked[name] = member
+                continue
+            inside = keep.inside.get(name, NOTHING)
+            reached = _next(states, name=name)
+            if inside.is_root:
+                reached = (*reached, *self.roots)
+            new_name, new_member = self._name(name, value, times), self.node(member, reached, inside)
+            changed = changed or new_member is not member or new_name is not name
+            masked[new_name] = new_member
+        return masked if changed else value
+
+    def _name(self, name: str, value: dict[str, Json], times: Counter[str]) -> str:
+        """A member's name is text too; names that look alike once masked are numbered, so none is lost."""
+        if name not in self._holding:
+            return name
+        masked = self._text(name)
+        while True:
+            times[masked] += 1
+            unique = masked if times[masked] == 1 else f"{masked}#{times[masked]}"
+            if unique not in value:
+                return unique
+
+    def _string(self, text: str) -> str:
+        is_holding = text in self._holding
+        if (is_holding or self.roots or "\\" in text) and _looks_like_json(text, self._level):
+            document = _document(text)
+            if document is not None:
+                masked = self._masker._mask(document, self._hits, NOTHING, self._level + 1)  # noqa: SLF001  # its own walk
+                return text if masked is document else dump_json(masked).decode()
+        return self._text(text) if is_holding else text
+
+    def _text(self, text: str) -> str:
+        """`text` with every find replaced. A find taken away can leave another one standing alone, so it is read
+        again; two rounds are the most that happens."""
+        for _ in range(3):
+            spans = [
+                (start, end, order)
+                for order, find in enumerate(self._finds)
+                for start, end in find.detector.spans(text)
+            ]
+            if not spans:
+                break
+            text = self._replaced(text, sorted(spans))
+        return text
+
+    def _replaced(self, text: str, spans: list[tuple[int, int, int]]) -> str:
+        """Finds that overlap are replaced as one, in the strictest form among them."""
+        parts = []
+        done = 0
+        merged: list[tuple[int, int, int]] = []
+        for start, end, order in spans:
+            if merged and start < merged[-1][1]:
+                begin, stop, strictest = merged[-1]
+                merged[-1] = (begin, max(stop, end), min(strictest, order))
+            else:
+                merged.append((start, end, order))
+        for start, end, order in merged:
+            find, found = self._finds[order], text[start:end]
+            parts += [text[done:start], self._masker.shown(found, find.form, find.detector.partial(found))]
+            self._hits[find.rule] += 1
+            done = end
+        return "".join([*parts, text[done:]])
+
+    def _number(self, value: float) -> float:
+        """A card number may come as a number."""
+        if _LEAST_CARD <= value < _MOST_CARD:
+            digits = str(int(value))
+            if digits not in self._holding:
+                return value
+            for find in self._finds:
+                if any(find.detector.spans(digits)):
+                    self._hits[find.rule] += 1
+                    return 0
+        return value
+
+    def _cover(self, value: Json, field: _Field, keep: Protected) -> Json:
+        """`value` masked because a field path leads to it, leaf by leaf."""
+        covered = self._covered(value, field, keep)
+        if covered == value:
+            return value
+        self._hits[field.rule] += 1
+        return covered
+
+    def _covered(self, value: Json, field: _Field, keep: Protected) -> Json:
+        match value:
+            case dict():
+                covered: dict[str, Json] = {}
+                times: Counter[str] = Counter()
+                for name, member in value.items():
+                    inside = keep.inside.get(name, NOTHING)
+                    kept = name in keep.kept
+                    new_name = name if kept else self._name(name, value, times)
+                    covered[new_name] = member if kept else self._covered(member, field, inside)
+                return covered
+            case list():
+                return [self._covered(element, field, keep) for element in value]
+            case str():
+                if value == _REDACTED:
+                    return value
+                return self._masker.shown(value, field.form, f"{value[0]}***{value[-1]}" if len(value) > 4 else "***")
+            case bool():
+                return False
+            case None:
+                return None
+            case _:
+                return 0
+
+
+def _is_elsewhere(path: FieldPath, followed: int, value: Json) -> bool:
+    """Whether the next segment expects another kind of value: the path cannot go on, but it did lead here."""
+    segment = path.segments[followed]
+    if segment.descends:
+        return False
+    if isinstance(value, dict):
+        return segment.index is not None
+    if isinstance(value, list):
+        return segment.name is not None
+    return True
+
+
+def _next(states: tuple[_State, ...], *, name: str | None = None, index: int | None = None) -> tuple[_State, ...]:
+    """The states one member or element further down."""
+    if not states:
+        return ()
+    further: dict[_State, None] = {}
+    for field, followed in states:
+        segment = field.path.segments[followed]
+        if segment.is_wildcard or (segment.name, segment.index) == (name, index):
+            further[field, followed + 1] = None
+        if segment.descends:
+            further[field, followed] = None
+    return tuple(further)
+
+
+def _strings(value: Json, level: int) -> list[str]:
+    """Every string and member name in `value`, numbers as long as a card's too, and those inside JSON in strings.
+
+    A string without a backslash shows all it holds as it stands, so it is not parsed for this.
+    """
+    strings: list[str] = []
+    stack: list[Json] = [value]
+    while stack:
+        found = stack.pop()
+        kind = type(found)  # compared exactly: this runs for every value of every message
+        if kind is str:
+            text = cast("str", found)
+            strings.append(text)
+            if "\\" in text and _looks_like_json(text, level):
+                strings += _strings(_document(text), level + 1)
+        elif kind is dict:
+            members = cast("dict[str, Json]", found)
+            strings.extend(members)
+            stack.extend(members.values())
+        elif kind is list:
+            stack.extend(cast("list[Json]", found))
+        elif (kind is int or kind is float) and _LEAST_CARD <= cast("float", found) < _MOST_CARD:
+            strings.append(str(int(cast("float", found))))
+    return strings
+
+
+def _holding(strings: list[str], starts: set[int]) -> frozenset[str]:
+    """The strings that hold a find, by where finds start in all of them joined with line feeds."""
+    ends = list(accumulate(len(string) + 1 for string in strings)) if starts else []
+    return frozenset(strings[bisect_right(ends, start)] for start in starts)
+
+
+def _looks_like_json(text: str, level: int) -> bool:
+    """Whether a string may be an object or array; most are told apart by their first character."""
+    if text[:1] not in _JSON_STARTS or not text or level >= MAX_NESTING or len(text) > MAX_TEXT_JSON:
+        return False
+    return _JSON_START.match(text) is not None and text.rstrip(" \t\r\n")[-1] in "]}"
+
+
+def _document(text: str) -> dict[str, Json] | list[Json] | None:
+    try:
+        document = parse_json(text.encode())
+    except (Refusal, UnicodeEncodeError):
+        return None
+    return document if isinstance(document, dict | list) else None

@@ -1,0 +1,123 @@
+"""JSON read so that every reader sees the same value (RFC 8259, I-JSON RFC 7493).
+
+Law: what parses here parses to the same value in any language, or is refused: one encoding, no member twice
+(nor twice by case, compatibility or NUL folding), no number that changes when written again.
+Law: what is forwarded is `dump_json` of what was evaluated, never the bytes that came.
+"""
+
+import json
+import re
+import unicodedata
+from decimal import Decimal
+from json.encoder import JSONEncoder
+from typing import NoReturn
+
+from coatcheck.errors import INVALID_REQUEST, PARSE_ERROR, Refusal
+from coatcheck.mcp.call import Json
+
+MAX_DIGITS = 4000
+"""Digits of one number; Python itself gives up at 4,300, other parsers round or take quadratic time."""
+
+_BRACKETS_ONLY = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+
+
+def parse_json(data: bytes, *, max_depth: int = 64) -> Json:
+    """The one value in `data`. `max_depth` counts arrays and objects around a value.
+
+    Raises `Refusal` (400): code `PARSE_ERROR` with reason `malformed-json` or `not-utf8`; code `INVALID_REQUEST`
+    with reason `too-deep`, `duplicate-member`, `twin-member`, `lone-surrogate` or `inexact-number`.
+    """
+    if data.startswith(_BOMS) or b"\0" in data[:4]:
+        raise Refusal("not-utf8", "the body must be UTF-8 without a byte order mark", code=PARSE_ERROR)
+    if data.count(b"[") + data.count(b"{") > max_depth and _is_deeper(data, max_depth):
+        raise _invalid("too-deep", f"arrays and objects are nested deeper than {max_depth}")
+    try:
+        text = data.decode()
+        value: Json = _DECODER.decode(text)
+    except UnicodeDecodeError as error:
+        raise Refusal("not-utf8", f"the body is not UTF-8 at byte {error.start}", code=PARSE_ERROR) from None
+    except json.JSONDecodeError as error:
+        message = f"the body is not JSON: {error.msg.lower()} at character {error.pos}"
+        raise Refusal("malformed-json", message, code=PARSE_ERROR) from None
+    except RecursionError:
+        raise _invalid("too-deep", f"arrays and objects are nested deeper than {max_depth}") from None
+    if _SURROGATE_ESCAPE.search(data) and _has_lone_surrogate(value):
+        raise _invalid("lone-surrogate", "a string holds half of a surrogate pair")
+    return value
+
+
+def dump_json(value: Json) -> bytes:
+    """`value` as compact UTF-8, members in their order. Raises `ValueError` on NaN, infinities and lone surrogates."""
+    return _ENCODER.encode(value).encode()
+
+
+def _is_deeper(data: bytes, depth: int) -> bool:
+    """Whether brackets outside strings nest deeper than `depth`, at C speed and without recursion.
+
+    Each round takes away every innermost pair, so what is left after `depth` rounds is deeper.
+    """
+    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
+    brackets = b"".join(plain.split(b'"')[::2]).translate(_ONE_KIND, _BRACKETS_ONLY)
+    for _ in range(depth):
+        left = brackets.replace(b"[]", b"")
+        if len(left) == len(brackets):
+            break
+        brackets = left
+    return b"[]" in brackets or brackets.count(b"[") > depth
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise _invalid("duplicate-member", "an object has a member twice")
+    names = "".join(value)
+    if "\0" in names:
+        raise _invalid("twin-member", "a member's name holds a NUL")
+    if names.isascii():
+        if names != names.lower() and len({name.lower() for name in value}) != len(value):
+            raise _invalid("twin-member", "two members of an object differ only in case")
+    elif len({_folded(name) for name in value}) != len(value):
+        raise _invalid("twin-member", "two members of an object differ only in case or in Unicode form")
+    return value
+
+
+def _folded(name: str) -> str:
+    """The name as the most lenient known reader compares it (CVE-2026-27896: `ſ` is `s`, the Kelvin sign is `k`)."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).upper().casefold())
+
+
+def _integer(literal: str) -> int | float:
+    if len(literal) > MAX_DIGITS and len(literal.lstrip("-")) > MAX_DIGITS:
+        raise _invalid("inexact-number", f"a number has more than {MAX_DIGITS} digits")
+    return -0.0 if literal == "-0" else int(literal)
+
+
+def _float(literal: str) -> float:
+    value = float(literal) if len(literal) <= MAX_DIGITS else float("inf")
+    written = repr(value)
+    if written != literal and (written in {"inf", "-inf"} or Decimal(written) != Decimal(literal)):
+        raise _invalid("inexact-number", "a number cannot be written again with the same value")
+    return value
+
+
+def _constant(_literal: str) -> NoReturn:
+    raise Refusal("malformed-json", "NaN and Infinity are not JSON", code=PARSE_ERROR)
+
+
+def _has_lone_surrogate(value: Json) -> bool:
+    try:
+        dump_json(value)
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _invalid(reason: str, message: str) -> Refusal:
+    return Refusal(reason, message, code=INVALID_REQUEST)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant)
+_ENCODER = JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))

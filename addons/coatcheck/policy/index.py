@@ -1,0 +1,141 @@
+"""A policy's rules, sorted and compiled for deciding.
+
+Law: a rule's place in its file never matters: rules are kept by effect and id.
+
+The index is made once a policy and kept on it the way `functools.cached_property` keeps a value (a policy never
+changes; a changed one is another policy with its own index).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from coatcheck.identity.caller import Caller
+from coatcheck.policy.asked import ASPECTS, Asked, Aspect
+from coatcheck.policy.globs import name_test, path_test, uri_test
+from coatcheck.policy.model import Policy, Rule, Server
+
+type Test = Callable[[Asked], bool]
+
+_KEPT = "_index"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """One rule: `tests` says, for each aspect it can match, whether what is asked for matches."""
+
+    rule: Rule
+    anyone: bool
+    names: frozenset[str]
+    groups: frozenset[str]
+    tests: Mapping[Aspect, Test]
+
+    def is_for(self, caller: Caller) -> bool:
+        """Whether its `who` names the caller, by name or by group."""
+        return self.anyone or caller.name in self.names or not self.groups.isdisjoint(caller.groups)
+
+
+type Ready = tuple[Compiled, Test]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRules:
+    """The rules on one server; shadow rules are in `all` only."""
+
+    all: tuple[Compiled, ...] = ()
+    permitting: tuple[Compiled, ...] = ()
+    denies: Mapping[Aspect, tuple[Ready, ...]] | None = None
+    permits: Mapping[Aspect, tuple[Ready, ...]] | None = None
+
+    def denying(self, aspect: Aspect) -> tuple[Ready, ...]:
+        """Deny rules that can match this aspect."""
+        return self.denies.get(aspect, ()) if self.denies else ()
+
+    def permitting_for(self, aspect: Aspect) -> tuple[Ready, ...]:
+        """Allow and approve rules that can match this aspect."""
+        return self.permits.get(aspect, ()) if self.permits else ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyIndex:
+    """Rules by their server's name, servers by host and port."""
+
+    rules: Mapping[str, ServerRules]
+    hosts: Mapping[tuple[str, int], tuple[Server, ...]]
+
+    def on(self, server: Server) -> ServerRules:
+        """The rules on a server; none for one the policy does not know."""
+        return self.rules.get(server.name, ServerRules())
+
+
+def index_of(policy: Policy) -> PolicyIndex:
+    """The policy's index, made at its first use."""
+    kept: PolicyIndex | None = policy.__dict__.get(_KEPT)
+    if kept is None:
+        kept = policy.__dict__[_KEPT] = _build(policy)
+    return kept
+
+
+def compile_rule(rule: Rule) -> Compiled:
+    """A rule with its patterns compiled. Denies match more widely than the rest (`globs`)."""
+    deny = rule.effect == "deny"
+    tests: dict[Aspect, Test] = {}
+    if rule.tools:
+        tests["tools"] = _by_name(name_test(rule.tools, deny=deny))
+    if rule.prompts:
+        tests["prompts"] = _by_name(name_test(rule.prompts, deny=deny))
+    if rule.resources:
+        tests["resources"] = _by_name(uri_test(rule.resources, deny=deny))
+    if rule.http:
+        tests["http"] = _by_path(path_test(rule.http, deny=deny))
+    if rule.methods:
+        methods = _by_method(name_test(rule.methods, deny=deny, methods=True))
+        tests["methods"] = methods
+        if deny:  # `methods: ["tools/*"]` denies calling tools too; to permit a tool, it must be named
+            for aspect in ("tools", "prompts", "resources"):
+                tests[aspect] = _either(tests[aspect], methods) if aspect in tests else methods
+    return Compiled(
+        rule,
+        "any" in rule.who,
+        frozenset(who for who in rule.who if who != "any" and not who.startswith("group:")),
+        frozenset(who.removeprefix("group:") for who in rule.who if who.startswith("group:")),
+        tests,
+    )
+
+
+def _build(policy: Policy) -> PolicyIndex:
+    by_server: dict[str, list[Compiled]] = {}
+    for rule in sorted(policy.rules, key=lambda rule: rule.id):
+        by_server.setdefault(rule.server, []).append(compile_rule(rule))
+    hosts: dict[tuple[str, int], tuple[Server, ...]] = {}
+    for server in policy.servers.values():
+        place = (server.host, server.port)
+        hosts[place] = (*hosts.get(place, ()), server)
+    return PolicyIndex({name: _server_rules(rules) for name, rules in by_server.items()}, hosts)
+
+
+def _server_rules(rules: Iterable[Compiled]) -> ServerRules:
+    every = tuple(rules)
+    acting = [compiled for compiled in every if not compiled.rule.shadow]
+    denies = [compiled for compiled in acting if compiled.rule.effect == "deny"]
+    permits = [compiled for compiled in acting if compiled.rule.effect != "deny"]
+    return ServerRules(every, tuple(permits), _by_aspect(denies), _by_aspect(permits))
+
+
+def _by_aspect(rules: list[Compiled]) -> dict[Aspect, tuple[Ready, ...]]:
+    return {aspect: tuple((rule, rule.tests[aspect]) for rule in rules if aspect in rule.tests) for aspect in ASPECTS}
+
+
+def _by_name(test: Callable[[str], bool]) -> Test:
+    return lambda what: test(what.name)
+
+
+def _by_method(test: Callable[[str], bool]) -> Test:
+    return lambda what: test(what.method)
+
+
+def _by_path(test: Callable[[str, str], bool]) -> Test:
+    return lambda what: test(what.method, what.name)
+
+
+def _either(first: Test, second: Test) -> Test:
+    return lambda what: first(what) or second(what)

@@ -1,0 +1,153 @@
+"""Loads a policy: files in, one checked `Policy` out.
+
+Law: a policy is either whole or refused with every problem found, each with its place (DESIGN 5.3).
+"""
+
+import hashlib
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from coatcheck.errors import PolicyError, Problem
+from coatcheck.policy.dead import report_dead_rules
+from coatcheck.policy.model import Policy
+from coatcheck.policy.read_identities import read_identities, read_issuers
+from coatcheck.policy.read_masks import read_masks
+from coatcheck.policy.read_reviewers import read_reviewers
+from coatcheck.policy.read_rules import read_rules
+from coatcheck.policy.read_servers import read_gateway, read_servers
+from coatcheck.policy.scope import Entry, Sections
+from coatcheck.policy.shape import Findings, describe, read_form, read_integer, read_names
+from coatcheck.policy.source import MAX_BYTES, Fields, Items, Node, read_source
+
+SECTIONS = ("gateway", "issuers", "identities", "reviewers", "servers", "rules", "masks")
+SUFFIXES = frozenset({".yaml", ".yml"})
+
+_PLACE = re.compile(r"(.*):(\d+):(\d+)", re.DOTALL)
+
+
+def load_policy(path: Path, *, secrets: Collection[str] | None = None) -> Policy:
+    """The policy in a file, or in a folder's `*.yaml` and `*.yml` (by name, not recursive, none hidden), merged.
+
+    `secrets` are the names that exist in the vault; None leaves `credential` unchecked. The policy's sha256 is
+    that of the files' bytes one after another. Raises `PolicyError` with every problem, in the files' order.
+    """
+    findings = Findings()
+    sections = Sections(findings, secrets=secrets)
+    files = policy_files(path)
+    digest = hashlib.sha256()
+    fault: Problem | None = None
+    for file in files:
+        data = _read_bytes(file)
+        digest.update(data)
+        fields, problems = read_source(data, str(file))
+        findings.problems.extend(problems)
+        if fields is None:
+            fault = fault or problems[0]
+        else:
+            _collect(fields, file.absolute().parent, sections)
+    if fault is not None:  # names may be declared in the file that could not be read: nothing else is sure
+        raise PolicyError(findings.problems)
+    if sections.gateway is None:
+        findings.report(str(path), "missing section 'gateway'", "gateway: {audience: https://gateway.example.com}")
+    policy = _read(sections, tuple(files), digest.hexdigest())
+    if findings.problems or policy is None:
+        raise PolicyError(_in_order(findings.problems))
+    return policy
+
+
+def policy_files(path: Path) -> list[Path]:
+    """The files of a policy, by name. Raises `PolicyError` where there are none."""
+    if path.is_file():
+        return [path]
+    try:
+        names = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES and entry.name[0] != ".")
+    except OSError as error:
+        raise PolicyError(f"cannot read the policy: {error.strerror}", where=str(path)) from error
+    if not names:
+        raise PolicyError("no policy files here", where=str(path), hint="a policy is *.yaml; start with: coatcheck: 1")
+    return names
+
+
+def _read_bytes(file: Path) -> bytes:
+    """At most one byte more than a policy may have; only regular files, so that no pipe can keep us waiting."""
+    try:
+        if not file.is_file():
+            raise PolicyError("not a file", where=str(file))
+        with file.open("rb") as source:
+            return source.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise PolicyError(f"cannot read the file: {error.strerror}", where=str(file)) from error
+
+
+def _collect(fields: Fields, folder: Path, sections: Sections) -> None:
+    """Adds one file's sections to the rest; a name may be declared once in all files."""
+    findings = sections.findings
+    form = read_form(fields, findings, required=("coatcheck",), optional=SECTIONS, what="a policy file")
+    form.read("coatcheck", read_integer, what="coatcheck", low=1, high=1)
+    for section in SECTIONS:
+        if section not in form:
+            continue
+        key, node = form.fields[section]
+        if section == "gateway":
+            if sections.gateway is not None:
+                findings.report(key.at, "a second 'gateway'", f"it is already at {sections.gateway.at}")
+            sections.gateway = sections.gateway or Entry(section, key.at, node, folder)
+        elif section in {"rules", "masks"}:
+            target = sections.rules if section == "rules" else sections.masks
+            target.extend(_items(node, folder, findings, section))
+        else:
+            declared: dict[str, Entry] = getattr(sections, section)
+            _declare(node, folder, findings, section, declared)
+
+
+def _items(node: Node, folder: Path, findings: Findings, section: str) -> list[Entry]:
+    if not isinstance(node, Items):
+        findings.report(node.at, f"{section} is a list, not {describe(node)}", "each starts with: - id: …")
+        return []
+    if not node.items:
+        findings.report(node.at, f"{section} is an empty list", "leave the section out, or fill it")
+    return [Entry("", item.at, item, folder) for item in node.items]
+
+
+def _declare(node: Node, folder: Path, findings: Findings, section: str, declared: dict[str, Entry]) -> None:
+    for name, key, value in read_names(node, findings, what=section):
+        if name in declared:
+            findings.report(key.at, f"duplicate name {name!r} in {section}", f"it is already at {declared[name].at}")
+        declared.setdefault(name, Entry(name, key.at, value, folder))
+
+
+def _read(sections: Sections, files: tuple[Path, ...], sha256: str) -> Policy | None:
+    gateway = read_gateway(sections)
+    issuers = read_issuers(sections)
+    identities = read_identities(sections)
+    reviewers = read_reviewers(sections)
+    servers = read_servers(sections)
+    rules = read_rules(sections, issuers, identities, reviewers, servers)
+    masks = read_masks(sections, servers)
+    report_dead_rules(rules, identities, sections.findings)
+    if gateway is None:
+        return None
+    return Policy(
+        audience=gateway.audience,
+        sha256=sha256,
+        files=files,
+        hold=gateway.hold,
+        max_in_flight=gateway.max_in_flight,
+        issuers=issuers,
+        identities=identities,
+        reviewers=reviewers,
+        servers=servers,
+        rules=rules,
+        masks=masks,
+    )
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    """By file, line and column, each once."""
+
+    def place(problem: Problem) -> tuple[str, int, int]:
+        found = _PLACE.fullmatch(problem.where)
+        return (found[1], int(found[2]), int(found[3])) if found else (problem.where, 0, 0)
+
+    return sorted(dict.fromkeys(problems), key=place)

@@ -1,0 +1,43 @@
+"""Which server a request is for.
+
+Law: a request belongs to the server whose URL is its longest prefix, on a segment boundary, and only when
+its path has one spelling; anything else belongs to none.
+"""
+
+from coatcheck.policy.globs import path_is_canonical
+from coatcheck.policy.index import index_of
+from coatcheck.policy.model import Policy, Server
+
+
+def servers_at(policy: Policy, host: str, port: int) -> tuple[Server, ...]:
+    """The servers at a host (lower case, an IP literal without brackets) and port, of either scheme."""
+    return index_of(policy).hosts.get((host, port), ())
+
+
+def server_for(policy: Policy, scheme: str, host: str, port: int, path: str) -> Server | None:
+    """The server a request goes to; `path` is the URL's path without its query.
+
+    `/mcp` is prefix of `/mcp`, `/mcp/` and `/mcp/x`, never of `/mcpx`. None where no server fits or the path
+    is not canonical (dot segments, empty segments, needless percent-encoding).
+    """
+    if not path_is_canonical(path):
+        return None
+    fitting = [
+        server
+        for server in servers_at(policy, host, port)
+        if server.scheme == scheme and _is_under(path, server.path.rstrip("/"))
+    ]
+    return max(fitting, key=lambda server: len(server.path.rstrip("/")), default=None)
+
+
+def speaks_mcp(policy: Policy, server: Server) -> bool:
+    """Whether it is an MCP server: some rule on it names tools, resources, prompts or methods, or none names http."""
+    if server.tunnel:
+        return False
+    rules = [compiled.rule for compiled in index_of(policy).on(server).all]
+    speaks = any(rule.tools or rule.resources or rule.prompts or rule.methods for rule in rules)
+    return speaks or not any(rule.http for rule in rules)
+
+
+def _is_under(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(prefix + "/")

@@ -1,0 +1,1 @@
+"""Everything that touches mitmproxy: one addon a file, named by its verb."""

@@ -1,0 +1,170 @@
+"""Guard: what is the target, and is this request well-formed?
+
+Law: the target is what the client connected to (CONNECT, an absolute URL, or a gateway URL), never what a Host
+header says; where they differ the request is misdirected (421, RFC 9110 section 15.5.20).
+Law: the address that was checked is the address that is dialled.
+"""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+import certifi
+from mitmproxy import http, tls
+from mitmproxy.connection import Client
+from mitmproxy.connection import Server as ServerConnection
+from mitmproxy.proxy import server_hooks
+from mitmproxy.proxy.mode_specs import ReverseMode
+
+from coatcheck.errors import GATEWAY_FAULT, Refusal
+from coatcheck.exchange import Exchange, Exchanges, Tunnel, Tunnels, new_exchange
+from coatcheck.http.addresses import first_reachable
+from coatcheck.http.headers import check_head
+from coatcheck.http.target import Target, canonical_host, parse_authority
+from coatcheck.live import Live
+from coatcheck.policy.model import Policy, Server
+from coatcheck.policy.servers import server_for, servers_at, speaks_mcp
+from coatcheck.proxy.verify_server import verified_connection
+from coatcheck.settings import Reverse
+
+
+class Guard:
+    """First stage: opens the exchange, or refuses what is not a plain request to a declared server."""
+
+    def __init__(self, live: Live, exchanges: Exchanges, tunnels: Tunnels, reverse: Sequence[Reverse]) -> None:
+        self._live = live
+        self._exchanges = exchanges
+        self._tunnels = tunnels
+        self._reverse = {entry.port: entry.server for entry in reverse}
+        self._pinned: dict[str, tuple[str, int]] = {}
+
+    # -- requests ----------------------------------------------------------------------------------------------
+
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        """Only the exact host and port of a declared server, whoever asks."""
+        exchange = self._open(flow)
+        if self._live.is_draining:
+            raise _draining()
+        host, port = canonical_host(flow.request.data.host), flow.request.port
+        exchange.target = Target("https", host, port)
+        if not servers_at(exchange.policy, host, port):
+            raise _unknown(exchange.target)
+        self._tunnels[flow.client_conn] = Tunnel(host, port)
+        flow.request.data.host = host
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """The head as a target and headers by name."""
+        if not flow.live:
+            return  # loaded from a file: never on its way anywhere
+        exchange = self._open(flow)
+        if flow.is_replay:
+            raise Refusal("replay-refused", "a replayed request has no caller", status=403)
+        if self._live.is_draining:
+            raise _draining()
+        method = flow.request.data.method.decode("latin-1")
+        exchange.headers = check_head(method, flow.request.headers.fields)
+        if flow.request.data.http_version != b"HTTP/1.1":
+            raise Refusal("bad-version", "only HTTP/1.1 is spoken", status=505)
+        exchange.target = self._target(flow, exchange)
+        path = flow.request.path.partition("?")[0]
+        exchange.server = self._server(exchange.policy, exchange.target, path)
+        exchange.is_mcp = path == exchange.server.path and speaks_mcp(exchange.policy, exchange.server)
+        flow.request.data.host = exchange.target.host
+        flow.request.data.port = exchange.target.port
+        flow.request.headers.pop("expect", None)
+
+    def _open(self, flow: http.HTTPFlow) -> Exchange:
+        exchange = new_exchange(self._live.policy)
+        self._exchanges[flow] = exchange
+        return exchange
+
+    def _target(self, flow: http.HTTPFlow, exchange: Exchange) -> Target:
+        request, client = flow.request, flow.client_conn
+        if request.scheme not in ("http", "https"):
+            raise Refusal("bad-scheme", "only http and https are spoken")
+        if not request.path.startswith("/") or request.authority:
+            raise Refusal("bad-request-target", "the request target must be a path here")
+        if isinstance(client.proxy_mode, ReverseMode):
+            return self._reverse_target(client, exchange.policy)
+        tunnel = self._tunnels.get(client)
+        if tunnel is None:
+            target = Target(request.scheme, canonical_host(request.data.host), request.port)
+        else:
+            target = Target(request.scheme, tunnel.host, tunnel.port)
+            if client.sni is not None and canonical_host(client.sni) != tunnel.host:
+                raise _misdirected("the TLS server name is not the CONNECT host")
+        default = 443 if target.scheme == "https" else 80
+        if "host" not in exchange.headers:
+            raise Refusal("bad-host", "a Host header is missing")
+        if parse_authority(exchange.headers["host"], default_port=default) != (target.host, target.port):
+            raise _misdirected("the Host header is not the host connected to")
+        return target
+
+    def _reverse_target(self, client: Client, policy: Policy) -> Target:
+        port = client.proxy_mode.custom_listen_port
+        server = policy.servers.get(self._reverse.get(port or 0, ""))
+        if server is None:
+            raise Refusal("unknown-host", "no server is behind this address", status=403)
+        return Target(server.scheme, server.host, server.port, via=server.name)
+
+    @staticmethod
+    def _server(policy: Policy, target: Target, path: str) -> Server:
+        server = server_for(policy, target.scheme, target.host, target.port, path)
+        if server is None or (target.via is not None and server.name != target.via):
+            raise _unknown(target)
+        if server.tunnel:
+            raise Refusal("tunnel-only", f"{server.name} is reached through a tunnel only", status=403)
+        return server
+
+    # -- connections to servers --------------------------------------------------------------------------------
+
+    async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """Resolves the name, checks every address, and pins the one to dial."""
+        assert data.server.address is not None
+        host, port = data.server.address[:2]
+        servers = servers_at(self._live.policy, host, port)
+        if not servers:
+            raise Refusal("unknown-host", "the server is not declared")
+        try:
+            infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError:
+            raise Refusal("server-unreachable", f"{host} does not resolve") from None
+        listed = [network for server in servers for network in server.addresses]
+        address = first_reachable([str(info[4][0]) for info in infos], listed)
+        if address is None:
+            raise Refusal("address-refused", f"{host} resolves to an address the policy does not list for it")
+        self._pinned[data.server.id] = (host, port)
+        data.server.address = (address, port)
+
+    def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """Gives the connection its name back: kept connections and TLS verification go by it."""
+        if (named := self._pinned.pop(data.server.id, None)) is not None:
+            # mitmproxy forbids another address on an open connection; this is the same one, by name
+            object.__setattr__(data.server, "address", named)
+
+    def server_connect_error(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """The same where the connection failed."""
+        self.server_connected(data)
+
+    def tls_start_server(self, data: tls.TlsData) -> None:
+        """Verifies the server's certificate for the host connected to, with the policy's CA or certifi's roots."""
+        connection = data.conn
+        assert isinstance(connection, ServerConnection)
+        assert connection.address is not None
+        host, port = connection.address[:2]
+        ca = next((str(s.ca) for s in servers_at(self._live.policy, host, port) if s.ca is not None), certifi.where())
+        connection.sni = host
+        connection.alpn_offers = [b"http/1.1"]
+        data.ssl_conn = verified_connection(host, ca)
+
+
+def _draining() -> Refusal:
+    return Refusal("shutting-down", "the gateway is shutting down", status=503, code=GATEWAY_FAULT, retryable=True)
+
+
+def _unknown(target: Target) -> Refusal:
+    return Refusal("unknown-host", f"{target.authority} is not a server of the policy", status=403)
+
+
+def _misdirected(message: str) -> Refusal:
+    return Refusal("misdirected", message, status=421)

@@ -1,0 +1,324 @@
+"""Hold: a risky call waits for a named reviewer.
+
+Law: an approval is a durable fact about one exact call (P4). It is used once, for the request that was shown; a
+request that was edited, whose caller or policy changed, or whose client left while it waited is not sent.
+Law: a held flow is always let go with an answer; mitmproxy would leave a killed one waiting for ever.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from mitmproxy import flow as mitmproxy_flow
+from mitmproxy import http
+from mitmproxy.connection import ConnectionState
+
+from coatcheck.approvals.model import Approval, ApprovalError, ApprovalState, Question, Vote
+from coatcheck.approvals.reviewers import mitmweb_reviewer
+from coatcheck.approvals.store import ApprovalStore
+from coatcheck.control.metrics import Metrics
+from coatcheck.errors import APPROVAL_DENIED, APPROVAL_EXPIRED, APPROVAL_PENDING, GATEWAY_FAULT, JournalError, Refusal
+from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.identity.match import match_identity
+from coatcheck.journal.records import ApprovalEvent, approval_record
+from coatcheck.journal.writer import JournalWriter
+from coatcheck.live import Live, utc_now
+from coatcheck.policy import decision as decisions
+from coatcheck.proxy.authorize import decide_exchange
+from coatcheck.proxy.digest import digest_of
+from coatcheck.proxy.inspect import inspect_flow
+from coatcheck.proxy.mask import Maskers
+
+logger = logging.getLogger("coatcheck")
+
+MARKER = ":raised_hand:"
+POLL_SECONDS = 0.2
+SHOWN_ARGUMENTS = 16 * 1024
+
+
+@dataclass(eq=False, slots=True)
+class Held:
+    """One flow that waits."""
+
+    flow: http.HTTPFlow
+    approval: Approval
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    state: ApprovalState = "pending"
+    has_left: bool = False
+
+    def settle(self, state: ApprovalState) -> None:
+        """Ends the wait."""
+        self.state = state
+        self.settled.set()
+
+
+class HoldCall:
+    """Fifth stage: holds what the policy wants approved."""
+
+    def __init__(
+        self,
+        live: Live,
+        exchanges: Exchanges,
+        approvals: ApprovalStore,
+        journal: JournalWriter,
+        maskers: Maskers,
+        metrics: Metrics,
+        show: Callable[[http.HTTPFlow], None],
+    ) -> None:
+        self._live = live
+        self._exchanges = exchanges
+        self._approvals = approvals
+        self._journal = journal
+        self._maskers = maskers
+        self._metrics = metrics
+        self._show = show
+        self._held: set[Held] = set()
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """Returns when the call is approved; raises `Refusal` when it is not."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or flow.response or flow.error or not flow.live:
+            return
+        if not isinstance(exchange.decision, decisions.Hold):
+            return
+        shown = digest_of(flow.request)
+        approval = await self._ask(exchange, exchange.decision, shown)
+        exchange.approval = approval.id
+        held = Held(flow, approval, state=approval.state)
+        if approval.state == "pending":
+            await self._wait(held, exchange)
+        if self._live.is_draining:
+            raise Refusal(
+                "shutting-down", "the gateway is shutting down", status=503, code=GATEWAY_FAULT, retryable=True
+            )
+        await self._conclude(held)
+        self._decide_again(flow, exchange, shown)
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    async def _ask(self, exchange: Exchange, decision: decisions.Hold, shown: bytes) -> Approval:
+        """The open approval for this very call, or a new one."""
+        assert exchange.caller is not None
+        assert exchange.server is not None
+        question = Question(
+            caller=exchange.caller.name,
+            issuer=exchange.caller.issuer,
+            subject=exchange.caller.subject,
+            server=exchange.server.name,
+            call_title=", ".join(call.title for call in exchange.calls),
+            call_digest=calls_digest(exchange),
+            request_digest=shown.hex(),
+            arguments=self._shown_arguments(exchange),
+            rules=tuple(decision.rules),
+            reviewers=decision.reviewers,
+            quorum=decision.quorum,
+            message=decision.message,
+            policy=exchange.policy.sha256,
+        )
+        now = utc_now()
+        approval, is_new = await asyncio.to_thread(
+            self._approvals.find_or_ask, question, now=now, expires=decision.expires
+        )
+        if is_new:
+            await self._journal_step("asked", approval)
+        return approval
+
+    def _shown_arguments(self, exchange: Exchange) -> str:
+        assert exchange.server is not None
+        masker = self._maskers.get(exchange.policy, exchange.server.name)
+        shown = [masker.mask_json(dict(call.arguments or call.params), Counter()) for call in exchange.calls]
+        text = json.dumps(shown[0] if len(shown) == 1 else shown, ensure_ascii=False, indent=2)
+        return text if len(text) <= SHOWN_ARGUMENTS else text[:SHOWN_ARGUMENTS] + "…"
+
+    # -- waiting -----------------------------------------------------------------------------------------------
+
+    async def _wait(self, held: Held, exchange: Exchange) -> None:
+        """Until it is decided, expires, the client leaves, or the time for holding clients is over."""
+        flow, approval = held.flow, held.approval
+        flow.marked = MARKER
+        flow.comment = f"held {approval.id}: {approval.question.call_title} by {approval.question.caller}"
+        flow.metadata["coatcheck_approval"] = approval.id
+        flow.intercept()
+        self._show(flow)
+        self._held.add(held)
+        self._metrics.held.set(len(self._held))
+        left = (_utc(approval.expires_at) - utc_now()).total_seconds()
+        try:
+            async with asyncio.timeout(max(0.0, min(exchange.policy.hold.total_seconds(), left))):
+                await held.settled.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._held.discard(held)
+            self._metrics.held.set(len(self._held))
+            _let_go(flow)
+            self._show(flow)
+
+    async def watch(self) -> None:
+        """Runs for the gateway's life: sees decisions made elsewhere, in mitmweb, and clients that left."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if not self._held:
+                continue
+            try:
+                await self._look()
+            except (ApprovalError, JournalError) as error:
+                logger.warning("held calls: %s", error)  # a call nobody can decide ends when its time is over
+
+    async def _look(self) -> None:
+        states = await asyncio.to_thread(self._approvals.states, {held.approval.id for held in self._held})
+        for held in list(self._held):
+            state = states.get(held.approval.id, "withdrawn")
+            if state != "pending":
+                held.settle(state)
+            elif not held.flow.client_conn.state & ConnectionState.CAN_READ:
+                held.has_left = True
+                held.settle("pending")
+            elif not held.flow.intercepted:
+                await self._decided_in_mitmweb(held)
+
+    async def _decided_in_mitmweb(self, held: Held) -> None:
+        """Resume is a vote to approve, Kill one to deny, by the person whom the policy says mitmweb stands for."""
+        was_killed = held.flow.error is not None and held.flow.error.msg == mitmproxy_flow.Error.KILLED_MESSAGE
+        reviewer = mitmweb_reviewer(self._live.policy.reviewers, held.approval.question.reviewers)
+        if reviewer is None or reviewer.mitmweb is None:
+            _let_go(held.flow)
+            held.flow.intercept()
+            held.flow.comment = f"held {held.approval.id}: mitmweb is no reviewer of this call"
+            self._show(held.flow)
+            return
+        now = utc_now()
+        vote = Vote(reviewer.name, reviewer.mitmweb, "deny" if was_killed else "approve", now, "in mitmweb")
+        try:
+            approval = await self.vote(held.approval.id, vote)
+        except ApprovalError:
+            return  # decided meanwhile: the next look sees it
+        if approval.state == "pending":
+            held.flow.intercept()
+            self._show(held.flow)
+
+    async def vote(self, approval_id: str, vote: Vote) -> Approval:
+        """Stores and journals a vote. Raises `ApprovalError`."""
+        approval = await asyncio.to_thread(self._approvals.vote, approval_id, vote, now=vote.at)
+        await self._journal.append("approval", approval_record(event="voted", approval=approval, vote=vote))
+        for held in self._held:
+            if held.approval.id == approval_id and approval.state != "pending":
+                held.settle(approval.state)
+        return approval
+
+    def let_all_go(self) -> None:
+        """Shutting down: every held call gets its answer now. The approvals stay for the call's next try."""
+        for held in self._held:
+            held.settled.set()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no call waits."""
+        return not self._held
+
+    # -- after -------------------------------------------------------------------------------------------------
+
+    async def _conclude(self, held: Held) -> None:
+        """Turns the state into passage, used up exactly once, or a refusal."""
+        approval, now = held.approval, utc_now()
+        if held.has_left:
+            if all(other.approval.id != approval.id for other in self._held):
+                await self._settle(approval, "withdrawn", now)
+            raise Refusal("client-left", "the client left while its call was held", status=499, approval=approval.id)
+        if held.state == "pending" and _utc(approval.expires_at) <= now:
+            await self._settle(approval, "expired", now)
+            held.state = "expired"
+        if held.state == "approved":
+            digest = approval.question.call_digest
+            is_first = await asyncio.to_thread(self._approvals.use, approval.id, call_digest=digest, now=now)
+            await self._journal_step("used" if is_first else "approved", approval)
+            if is_first:
+                return
+        elif held.state == "denied":
+            await self._journal_step("denied", approval)
+        raise _REFUSALS[held.state](approval)
+
+    async def _settle(self, approval: Approval, state: Literal["expired", "withdrawn"], now: datetime) -> None:
+        await asyncio.to_thread(self._approvals.settle, approval.id, state, now=now)
+        await self._journal_step(state, approval)
+
+    async def _journal_step(self, event: ApprovalEvent, approval: Approval) -> None:
+        """Journals the approval as it stands now, with every vote: some are cast where no journal is at hand."""
+        current = await asyncio.to_thread(self._approvals.get, approval.id)
+        await self._journal.append("approval", approval_record(event=event, approval=current or approval))
+
+    def _decide_again(self, flow: http.HTTPFlow, exchange: Exchange, shown: bytes) -> None:
+        """The request as it is now, under the policy as it is now, by a caller who must still be one."""
+        assert exchange.caller is not None
+        assert exchange.server is not None
+        caller, now = exchange.caller, utc_now()
+        if caller.expires_at <= now:
+            raise Refusal.unauthenticated("token-expired", "the token expired while the call was held")
+        policy = self._live.policy
+        if policy is not exchange.policy:
+            exchange.policy = policy
+            server = policy.servers.get(exchange.server.name)
+            if server != exchange.server:
+                raise _changed("the policy's server changed while the call was held", exchange)
+            exchange.caller = match_identity(policy.identities, policy.issuers, caller.verified, now=now)
+        inspect_flow(flow, exchange)
+        decide_exchange(exchange)
+        if digest_of(flow.request) != shown:
+            raise _changed("the request was changed while it was held", exchange)
+
+
+def calls_digest(exchange: Exchange) -> str:
+    """What an approval is for: the call's digest; for a batch, the SHA-256 of its calls' digests."""
+    if len(exchange.calls) == 1:
+        return exchange.calls[0].digest
+    return hashlib.sha256("".join(call.digest for call in exchange.calls).encode()).hexdigest()
+
+
+def _let_go(flow: http.HTTPFlow) -> None:
+    """Makes a held flow go on, also one that was killed in mitmweb."""
+    if flow.error is not None and flow.error.msg == mitmproxy_flow.Error.KILLED_MESSAGE:
+        flow.error = None
+        flow.live = True
+    flow.marked = ""
+    flow.resume()
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _changed(message: str, exchange: Exchange) -> Refusal:
+    return Refusal("changed-while-held", message, status=409, code=APPROVAL_DENIED, approval=exchange.approval)
+
+
+def _refusal(reason: str, message: str, code: int, *, retryable: bool = False) -> Callable[[Approval], Refusal]:
+    def make(approval: Approval) -> Refusal:
+        rule: Sequence[str] = approval.question.rules
+        return Refusal(
+            reason,
+            f"{message}: {approval.question.message}" if approval.question.message else message,
+            status=200,
+            code=code,
+            rule=rule[0] if rule else None,
+            approval=approval.id,
+            retryable=retryable,
+        )
+
+    return make
+
+
+_REFUSALS: dict[ApprovalState, Callable[[Approval], Refusal]] = {
+    "pending": _refusal("approval-pending", "waiting for a reviewer", APPROVAL_PENDING, retryable=True),
+    "denied": _refusal("approval-denied", "a reviewer denied this call", APPROVAL_DENIED),
+    "expired": _refusal("approval-expired", "no reviewer decided in time", APPROVAL_EXPIRED),
+    "used": _refusal("approval-used", "this approval was used by an earlier request", APPROVAL_DENIED),
+    "withdrawn": _refusal("approval-withdrawn", "the question was withdrawn", APPROVAL_DENIED),
+    "orphaned": _refusal("approval-withdrawn", "the question was withdrawn", APPROVAL_DENIED),
+    "approved": _refusal("approval-used", "this approval was used by an earlier request", APPROVAL_DENIED),
+}

@@ -1,0 +1,69 @@
+"""Inspect: what does this request ask for?
+
+Law: what was understood is what is sent. The flow's head and body become the gateway's own serialisation here, so
+that what mitmweb shows, policy decides and the release digests is exactly what may leave.
+"""
+
+from mitmproxy import http
+
+from coatcheck.errors import Refusal
+from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.http.headers import forwarded, without
+from coatcheck.mcp.call import Call
+from coatcheck.mcp.inspect import Inspected, inspect_post, peek_id
+
+
+class Inspect:
+    """Third stage: the body as calls."""
+
+    def __init__(self, exchanges: Exchanges) -> None:
+        self._exchanges = exchanges
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """Reads the request; see `inspect_flow`."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or flow.response or flow.error or not flow.live:
+            return
+        inspect_flow(flow, exchange)
+
+
+def inspect_flow(flow: http.HTTPFlow, exchange: Exchange) -> None:
+    """Parses the request as it is now, and rewrites it as it may leave. Raises `Refusal`.
+
+    Called again after a hold, for a person may have edited the flow meanwhile.
+    """
+    request = flow.request
+    body = request.raw_content or b""
+    assert exchange.target is not None
+    assert exchange.server is not None
+    try:
+        exchange.inspected = _inspect(exchange, request.method, request.path, body)
+    except Refusal:
+        exchange.request_id = peek_id(body) if exchange.is_mcp else None
+        raise
+    if len(exchange.inspected.ids) == 1:
+        exchange.request_id = exchange.inspected.ids[0]
+    fields = request.headers.fields
+    if exchange.server.credential is not None:
+        fields = tuple(without(fields, "authorization"))
+    body = exchange.inspected.body
+    request.data.content = body
+    request.data.http_version = b"HTTP/1.1"
+    request.headers = http.Headers(
+        forwarded(fields, authority=exchange.target.authority, body=body, method=request.method)
+    )
+
+
+def _inspect(exchange: Exchange, method: str, path: str, body: bytes) -> Inspected:
+    plain, _, query = path.partition("?")
+    if not exchange.is_mcp:
+        call = Call(kind="http", method=method, name=plain, params={"query": query, "path": plain})
+        return Inspected(calls=(call,), body=body, kind="request", version=None, ids=())
+    if method == "POST":
+        return inspect_post(body, exchange.headers)
+    if method not in ("GET", "DELETE"):
+        raise Refusal("bad-method", f"an MCP endpoint does not know {method}", status=405)
+    if body:
+        raise Refusal("unexpected-body", f"{method} has no body here")
+    call = Call(kind="mcp", method=method)
+    return Inspected(calls=(call,), body=b"", kind="request", version=None, ids=())

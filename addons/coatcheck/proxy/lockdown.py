@@ -1,0 +1,108 @@
+"""Lockdown: the options that must hold, and what happens when somebody touches them.
+
+Law: an option is either the operator's to set (few), forced by the gateway, or at its default. Anything else
+refuses to start; while running, every change is vetoed. mitmproxy's defaults are made for inspection, not for
+enforcement: `rawtcp`, for one, would relay what does not look like HTTP past every hook.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from mitmproxy import exceptions
+from mitmproxy.options import Options
+
+from coatcheck.errors import CoatcheckError, Problem
+from coatcheck.settings import OPTIONS
+
+FORCED: Mapping[str, Any] = {
+    "rawtcp": False,
+    "http2": False,
+    "http3": False,
+    "websocket": False,
+    "connection_strategy": "lazy",
+    "upstream_cert": False,
+    "body_size_limit": "10m",
+    "validate_inbound_headers": True,
+    "onboarding": False,
+    "store_streamed_bodies": False,
+    "ssl_insecure": False,
+    "flow_detail": 0,
+    "tcp_timeout": 600,
+    "tls_version_client_min": "TLS1_2",
+    "tls_version_server_min": "TLS1_2",
+    "normalize_outbound_headers": True,
+    "keep_host_header": False,
+}
+"""Options the gateway sets; giving another value refuses to start."""
+
+COMPUTED = frozenset({"mode", "confdir", "listen_host"})
+"""Options the gateway sets from its own settings."""
+
+OPERATORS = frozenset(
+    {
+        "listen_host", "listen_port", "scripts", "termlog_verbosity", "web_host", "web_port", "web_password",
+        "web_open_browser", "web_debug", "key_size", "proxy_debug", "keepserving",
+        *(option.key for option in OPTIONS),
+    }
+)  # fmt: skip
+"""Options that are the operator's to set at start."""
+
+RUNNING = frozenset(
+    {
+        "view_filter",
+        "view_order",
+        "view_order_reversed",
+        "web_columns",
+        "content_view_lines_cutoff",
+        "console_focus_follow",
+    }
+)
+"""Options that may change while running: how mitmweb looks."""
+
+
+_ARGUMENT = re.compile(r"^--set(?:=|\n)([a-z0-9_]+)|^--(?!set\b)([a-z0-9-]+)", re.MULTILINE)
+_CONFIG_KEY = re.compile(r"^([a-z0-9_]+)\s*:", re.MULTILINE)
+
+
+def given_names(arguments: Sequence[str], config: str) -> set[str]:
+    """The option names in a command line and in the text of a `config.yaml`, whatever their values.
+
+    A value that happens to be mitmproxy's default cannot be told from one not given by looking at the options.
+    """
+    found = {match[1] or match[2] for match in _ARGUMENT.finditer("\n".join(arguments))}
+    found |= {match[1] for match in _CONFIG_KEY.finditer(config)}
+    return {name.replace("-", "_").removeprefix("no_") for name in found}
+
+
+def check_given(options: Options, given: Collection[str] = ()) -> None:
+    """Raises `CoatcheckError` naming every option that was given and must not be."""
+    problems = []
+    for name in sorted(options.keys()):
+        if name in OPERATORS or name in COMPUTED or not (options.has_changed(name) or name in given):
+            continue
+        value = getattr(options, name)
+        if name in FORCED and value != FORCED[name]:
+            problems.append(Problem(name, f"must be {FORCED[name]!r}, not {value!r}", f"leave {name} out"))
+        elif name not in FORCED and options.has_changed(name):
+            problems.append(Problem(name, "cannot be combined with the gateway", f"leave {name} out"))
+    if problems:
+        raise CoatcheckError(problems)
+
+
+def force(options: Options, computed: Mapping[str, Any]) -> None:
+    """Sets every forced and computed option that this mitmproxy knows."""
+    wanted = {**{name: value for name, value in FORCED.items() if name in options}, **computed}
+    options.update(**{name: value for name, value in wanted.items() if getattr(options, name) != value})
+
+
+def veto(options: Options, updated: Collection[str], locked: Mapping[str, Any]) -> None:
+    """Refuses a change while running: raising here makes mitmproxy roll it back."""
+    for name in sorted(set(updated) - RUNNING):
+        if name in locked and getattr(options, name) != locked[name]:
+            raise exceptions.OptionsError(f"{name} is locked while the gateway runs")
+
+
+def snapshot(options: Options) -> dict[str, Any]:
+    """The values that must not change from now on."""
+    return {name: getattr(options, name) for name in options.keys() if name not in RUNNING}  # noqa: SIM118 - not a mapping

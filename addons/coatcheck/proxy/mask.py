@@ -1,0 +1,189 @@
+"""Mask: the server's answer as the caller may see it.
+
+Law: masked before written (P5). Answers are parsed, scrubbed of decoded secrets, filtered, masked and serialised anew;
+streams event by event, each as it comes. What cannot be read does not pass.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from mitmproxy import http
+
+from coatcheck.errors import SERVER_FAILED, Refusal
+from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.masking.masker import Masker
+from coatcheck.mcp.answers import error_event
+from coatcheck.mcp.call import Json
+from coatcheck.mcp.lists import filter_list
+from coatcheck.mcp.sse import Event, SseError, SseRewriter
+from coatcheck.mcp.strict_json import dump_json, parse_json
+from coatcheck.policy.decide import may_see
+from coatcheck.policy.model import Policy
+
+LISTS = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list"})
+
+
+class Maskers:
+    """One `Masker` per server and policy, made once."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._made: dict[tuple[str, str], Masker] = {}
+
+    def get(self, policy: Policy, server: str) -> Masker:
+        """The masker for answers of this server."""
+        made = self._made.get((policy.sha256, server))
+        if made is None:
+            made = Masker([rule for rule in policy.masks if rule.server == server], key=self._key)
+            self._made[policy.sha256, server] = made
+        return made
+
+
+class Mask:
+    """First stage on the way back."""
+
+    def __init__(self, exchanges: Exchanges, maskers: Maskers, clock: Callable[[], datetime]) -> None:
+        self._exchanges = exchanges
+        self._maskers = maskers
+        self._clock = clock
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Decides how the body will be read, before any of it has come."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or exchange.refusal is not None or not exchange.sent or exchange.server is None:
+            return
+        assert flow.response is not None
+        exchange.masker = self._maskers.get(exchange.policy, exchange.server.name)
+        headers = flow.response.headers
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise _unreadable("unscannable-response", "the server encoded its answer though asked not to")
+        if flow.response.status_code == 101:
+            raise _unreadable("upgrade-refused", "the server switched protocols")
+        kind = content_type(headers)
+        if kind == "text/event-stream" and flow.response.status_code == 200:
+            charset = headers["content-type"].lower().partition("charset=")[2].strip('" ')
+            if charset not in ("", "utf-8", "utf8"):
+                raise _unreadable("unscannable-response", "the server's stream is not UTF-8")
+            exchange.streaming = True
+            headers.pop("content-length", None)
+            headers["transfer-encoding"] = "chunked"
+            flow.response.stream = _Stream(exchange, self._rewriter(exchange)).feed
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """Rewrites a whole body."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or exchange.refusal is not None or not exchange.sent or exchange.streaming:
+            return
+        assert flow.response is not None
+        body = flow.response.raw_content or b""
+        if not body:
+            return
+        kind = content_type(flow.response.headers)
+        if kind == "application/json" or kind.endswith("+json"):
+            flow.response.raw_content = self._whole_json(exchange, body)
+        elif exchange.is_mcp:
+            raise _unreadable(
+                "server-failed",
+                f"the server answered {flow.response.status_code} with something that is not JSON",
+                status=flow.response.status_code if flow.response.status_code >= 400 else 502,
+            )
+        elif exchange.masker:
+            flow.response.raw_content = self._whole_text(exchange, body, kind)
+        flow.response.headers.pop("transfer-encoding", None)
+        flow.response.headers["content-length"] = str(len(flow.response.raw_content or b""))
+
+    def _whole_json(self, exchange: Exchange, body: bytes) -> bytes:
+        try:
+            value = parse_json(body)
+        except Refusal:
+            raise _unreadable("server-failed", "the server's answer is not valid JSON") from None
+        return dump_json(self._clean(exchange, value))
+
+    def _whole_text(self, exchange: Exchange, body: bytes, kind: str) -> bytes:
+        if not kind.startswith("text/"):
+            raise _unreadable("unmaskable-response", f"masks apply here, and {kind or 'untyped'} cannot be masked")
+        try:
+            text = body.decode("utf-8")
+        except UnicodeDecodeError:
+            raise _unreadable("unmaskable-response", "the server's text is not UTF-8") from None
+        assert exchange.masker is not None
+        return exchange.masker.mask_text(text, exchange.masked).encode()
+
+    def _clean(self, exchange: Exchange, value: Json) -> Json:
+        """One JSON document or message as the caller may see it."""
+        if exchange.scrubber is not None:
+            value = exchange.scrubber.json(value, exchange.scrubbed)
+        if not exchange.is_mcp:
+            return exchange.masker.mask_json(value, exchange.masked) if exchange.masker else value
+        if isinstance(value, list):
+            return [self._message(exchange, item) for item in value]
+        return self._message(exchange, value)
+
+    def _message(self, exchange: Exchange, message: Json) -> Json:
+        if not isinstance(message, dict):
+            raise _unreadable("server-failed", "the server's answer is not a JSON-RPC message")
+        method = next((call.method for call in exchange.calls if call.id == message.get("id")), None)
+        if method in LISTS and isinstance(message.get("result"), dict):
+            visible, _ = filter_list(method, message["result"], lambda kind, name: self._may_see(exchange, kind, name))
+            message = {**message, "result": visible}
+        return exchange.masker.mask_message(message, exchange.masked) if exchange.masker else message
+
+    def _may_see(self, exchange: Exchange, kind: str, name: str) -> bool:
+        assert exchange.caller is not None
+        assert exchange.server is not None
+        return may_see(exchange.policy, exchange.caller, exchange.server, kind, name, now=self._clock())  # type: ignore[arg-type]
+
+    def _rewriter(self, exchange: Exchange) -> Callable[[Event], Event | None]:
+        def rewrite(event: Event) -> Event | None:
+            if not event.data:
+                return event
+            message = parse_json(event.data.encode())
+            if is_server_request(message):
+                return None  # nobody declared that this server may ask anything of the caller
+            cleaned = self._clean(exchange, message)
+            data = event.data if cleaned is message else dump_json(cleaned).decode()
+            if exchange.recording is not None:
+                exchange.recording.event(data, event.event, event.id)
+            return event if data is event.data else replace(event, data=data)
+
+        return rewrite
+
+
+class _Stream:
+    """The stream callable of one response: a failure ends it with an error event, and nothing follows."""
+
+    def __init__(self, exchange: Exchange, rewrite: Callable[[Event], Event | None]) -> None:
+        self._exchange = exchange
+        self._rewriter = SseRewriter(rewrite)
+
+    def feed(self, data: bytes) -> bytes:
+        """mitmproxy calls this with each chunk, and with b"" at the end."""
+        exchange = self._exchange
+        if exchange.refusal is not None or exchange.fault is not None:
+            return b""
+        try:
+            out = self._rewriter.feed(data) if data else self._rewriter.finish()
+        except Exception as error:  # noqa: BLE001 - an exception here would drop one chunk and pass the next
+            exchange.fault = f"stream: {type(error).__name__}"
+            exchange.answered_error = True
+            known = isinstance(error, (SseError, Refusal))
+            message = "the server's stream could not be read" if known else "the gateway failed"
+            before = error.before if isinstance(error, SseError) else b""
+            return before + error_event(exchange.request_id, _unreadable("server-failed", message))
+        exchange.bytes_sent += len(out)
+        return out
+
+
+def content_type(headers: http.Headers) -> str:
+    """The media type alone, lower case."""
+    return str(headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
+def is_server_request(message: Json) -> bool:
+    """Whether a message on a stream asks something of the client (JSON-RPC request from the server)."""
+    return isinstance(message, dict) and "method" in message and "id" in message
+
+
+def _unreadable(reason: str, message: str, *, status: int = 502) -> Refusal:
+    return Refusal(reason, message, status=status, code=SERVER_FAILED)

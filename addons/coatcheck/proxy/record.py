@@ -1,0 +1,152 @@
+"""Record: what became of the exchange, in the journal, the session's recording and the metrics.
+
+Law: each exchange has one outcome record, however it ended; content written here is already masked.
+"""
+
+import time
+from collections import Counter
+
+from mitmproxy import http
+
+from coatcheck.control.metrics import Metrics
+from coatcheck.errors import Refusal
+from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.journal.records import outcome_record, refusal_record
+from coatcheck.journal.writer import JournalWriter
+from coatcheck.mcp.strict_json import dump_json, parse_json
+from coatcheck.policy.decision import Allow, Decision, Hold
+from coatcheck.proxy.mask import Maskers
+from coatcheck.sessions.recorder import SessionKey, SessionRecorder
+
+
+class Record:
+    """Last stage in both directions: the recording begins with the release, the outcome ends the exchange."""
+
+    def __init__(
+        self,
+        exchanges: Exchanges,
+        journal: JournalWriter,
+        recorder: SessionRecorder,
+        maskers: Maskers,
+        metrics: Metrics,
+    ) -> None:
+        self._exchanges = exchanges
+        self._journal = journal
+        self._recorder = recorder
+        self._maskers = maskers
+        self._metrics = metrics
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """Opens the recording of a released request."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or exchange.release is None or exchange.caller is None or exchange.server is None:
+            return
+        key = SessionKey(exchange.caller.name, exchange.caller.token_id, exchange.server.name)
+        exchange.recording = self._recorder.begin(
+            key,
+            issuer=exchange.caller.issuer,
+            subject=exchange.caller.subject,
+            url=exchange.server.url,
+            policy=exchange.policy.sha256,
+        )
+        exchange.recording.request(
+            method=flow.request.method,
+            url=flow.request.url,
+            headers=_pairs(flow.request.headers),
+            body=self._masked_body(exchange, flow.request.data.content or b""),
+            calls=exchange.calls,
+            decision=decision_word(exchange.decision),
+            rules=exchange.decision.rules if exchange.decision else (),
+            approval=exchange.approval,
+        )
+
+    def _masked_body(self, exchange: Exchange, body: bytes) -> bytes:
+        assert exchange.server is not None
+        masker = self._maskers.get(exchange.policy, exchange.server.name)
+        if not masker or not body:
+            return body
+        try:
+            value = parse_json(body)
+        except Refusal:
+            return masker.mask_text(body.decode("utf-8", "replace"), Counter()).encode()
+        masked = masker.mask_message(value, Counter()) if exchange.is_mcp else masker.mask_json(value, Counter())
+        return body if masked is value else dump_json(masked)
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """The exchange was answered, by the server or by a refusal."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or exchange.finished or not flow.live:
+            return
+        assert flow.response is not None
+        if exchange.recording is not None:
+            body = b"" if exchange.streaming else flow.response.raw_content or b""
+            exchange.recording.response(flow.response.status_code, _pairs(flow.response.headers), body)
+        exchange.bytes_sent = exchange.bytes_sent or len(flow.response.raw_content or b"")
+        self._finish(exchange, flow.response.status_code, "answered")
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """The exchange broke off."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or exchange.finished:
+            return
+        message = flow.error.msg if flow.error else ""
+        has_left = "disconnected" in message.lower() or "killed" in message.lower()
+        self._finish(exchange, None, "client-left" if has_left else "server-failed")
+
+    def http_connect_error(self, flow: http.HTTPFlow) -> None:
+        """A CONNECT was refused."""
+        exchange = self._exchanges.get(flow)
+        if exchange is not None and not exchange.finished and flow.response is not None:
+            self._finish(exchange, flow.response.status_code, "refused")
+
+    def _finish(self, exchange: Exchange, status: int | None, outcome: str) -> None:
+        exchange.finished = True
+        if exchange.fault is not None:
+            outcome = "fault"
+        elif exchange.refusal is not None:
+            outcome = "refused"
+        target = str(exchange.target) if exchange.target else "-"
+        caller = exchange.caller.name if exchange.caller else None
+        if exchange.refusal is not None:
+            record = refusal_record(
+                exchange=exchange.id,
+                caller=caller,
+                target=target,
+                refusal=exchange.refusal,
+                policy=exchange.policy.sha256,
+            )
+            self._journal.append_later("refusal", record)
+        seconds = time.monotonic() - exchange.started
+        if exchange.release is not None or exchange.sent:
+            self._journal.append_later(
+                "outcome",
+                outcome_record(
+                    exchange=exchange.id,
+                    status=status,
+                    outcome=outcome,
+                    milliseconds=round(seconds * 1000, 1),
+                    masked=exchange.masked,
+                    scrubbed=Counter(f"{hit.secret}:{hit.encoding}" for hit in exchange.scrubbed),
+                    bytes_sent=exchange.bytes_sent,
+                    session=exchange.recording.session if exchange.recording else None,
+                ),
+            )
+        if exchange.recording is not None:
+            exchange.recording.end(outcome)
+        server = exchange.server.name if exchange.server else "-"
+        self._metrics.finished(server=server, outcome=outcome, seconds=seconds, scrubbed=len(exchange.scrubbed))
+
+
+def decision_word(decision: Decision | None) -> str:
+    """`allow`, `approve` or `deny`: the effect that was applied."""
+    match decision:
+        case Allow():
+            return "allow"
+        case Hold():
+            return "approve"
+        case _:
+            return "deny"
+
+
+def _pairs(headers: http.Headers) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.fields]

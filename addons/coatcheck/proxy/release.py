@@ -1,0 +1,65 @@
+"""Release: the decision is on disk, then the exact request may go.
+
+Law: written before sent (P3). A journal that cannot be written is a 503, and nothing leaves.
+"""
+
+from mitmproxy import http
+
+from coatcheck.errors import GATEWAY_FAULT, JournalError, Refusal
+from coatcheck.exchange import Exchange, Exchanges, Release
+from coatcheck.journal.records import request_record
+from coatcheck.journal.writer import JournalWriter
+from coatcheck.live import Live
+from coatcheck.proxy.digest import digest_of
+from coatcheck.vault.swap import Outgoing, plan_swap
+
+
+class ReleaseRequest:
+    """Sixth stage: plans the swap, journals, and stamps the release."""
+
+    def __init__(self, live: Live, exchanges: Exchanges, journal: JournalWriter) -> None:
+        self._live = live
+        self._exchanges = exchanges
+        self._journal = journal
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """The last stage before the wire gate."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or flow.response or flow.error or not flow.live:
+            return
+        if exchange.decision is None or exchange.target is None or exchange.server is None:
+            return  # a stage before this one did not come to an end: nothing is released
+        self._plan(flow, exchange)
+        digest = digest_of(flow.request)
+        record = request_record(
+            exchange=exchange.id,
+            caller=exchange.caller,
+            server=exchange.server.name,
+            calls=exchange.calls,
+            decision=exchange.decision,
+            policy=exchange.policy.sha256,
+            target=str(exchange.target),
+            approval=exchange.approval,
+            secrets=[credential.info.name for credential in exchange.swap.credentials] if exchange.swap else [],
+            digest=digest.hex(),
+        )
+        try:
+            await self._journal.append("request", record)
+        except JournalError:
+            raise Refusal(
+                "journal-unavailable",
+                "the journal cannot be written, so nothing is sent",
+                status=503,
+                code=GATEWAY_FAULT,
+                retryable=True,
+            ) from None
+        exchange.release = Release(digest)
+
+    def _plan(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        request = flow.request
+        assert exchange.server is not None
+        assert exchange.caller is not None
+        outgoing = Outgoing(tuple(request.headers.fields), request.data.path, request.data.content or b"")
+        exchange.swap = plan_swap(
+            outgoing, server=exchange.server, caller=exchange.caller.name, snapshot=self._live.snapshot
+        )

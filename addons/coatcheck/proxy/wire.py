@@ -1,0 +1,316 @@
+"""The wire gate: the last point before the socket, below every flow.
+
+Law: no byte of a request leaves unless its digest is the released one (P1); a secret is put in as bytes leave and
+taken out as bytes come back, so no flow ever holds it (P2).
+
+mitmproxy's `HttpLayer.event_to_child` hands every HTTP event to a stream (a flow's side), to the client's
+connection, or to a server's connection. The gate stands in that method of the class itself, so that every layer
+mitmproxy makes has it: also client replay's, also one made before start-up, also after this script was unloaded.
+This is private API: mitmproxy is pinned, and `self_test.py` proves the gate at every start.
+"""
+
+from collections.abc import Iterator
+
+from mitmproxy.http import Headers, HTTPFlow, Request, Response
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.layer import Layer
+from mitmproxy.proxy.layers import http as layers
+from mitmproxy.proxy.layers.http import _events as http
+from mitmproxy.proxy.layers.http._base import HttpEvent
+from mitmproxy.proxy.layers.http._http1 import Http1Server
+
+from coatcheck.errors import SERVER_FAILED, Refusal
+from coatcheck.exchange import Exchange, Exchanges, Passage
+from coatcheck.mcp.answers import error_event
+from coatcheck.proxy.answer import answer
+from coatcheck.proxy.digest import digest_of
+from coatcheck.vault.scrub import ScrubberCache
+from coatcheck.vault.swap import Outgoing, apply_swap
+
+type Commands = Iterator[commands.Command]
+
+NOT_RELEASED = "nothing was released for this request"
+
+_RESPONSES = (
+    http.ResponseHeaders,
+    http.ResponseData,
+    http.ResponseTrailers,
+    http.ResponseEndOfMessage,
+    http.ResponseProtocolError,
+)
+_original_event_to_child = layers.HttpLayer.event_to_child
+_original_get_connection = layers.HttpLayer.get_connection
+
+
+class WireGate:
+    """Checks releases, swaps on the way out, scrubs on the way in."""
+
+    def __init__(self, exchanges: Exchanges, scrubbers: ScrubberCache) -> None:
+        self._exchanges = exchanges
+        self._scrubbers = scrubbers
+
+    def install(self) -> None:
+        """Puts this gate into mitmproxy's HTTP layer; a later gate takes an earlier one's place, none removes it."""
+        gate = self
+
+        def event_to_child(layer: layers.HttpLayer, child: Layer, event: events.Event) -> Commands:
+            return gate._event_to_child(layer, child, event)
+
+        def get_connection(layer: layers.HttpLayer, event: layers.GetHttpConnection, *, reuse: bool = True) -> Commands:
+            return gate._get_connection(layer, event, reuse=reuse)
+
+        layers.HttpLayer.event_to_child = event_to_child  # type: ignore[method-assign,assignment]
+        layers.HttpLayer.get_connection = get_connection  # type: ignore[method-assign,assignment]
+
+    # -- the check ---------------------------------------------------------------------------------------------
+
+    def released(self, flow: HTTPFlow) -> Exchange | None:
+        """The flow's exchange if its release is for exactly what the request holds now; else None."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or exchange.release is None or exchange.fault or exchange.refusal or exchange.sent:
+            return None
+        request = flow.request
+        if request.stream or request.trailers or request.raw_content is None or flow.is_replay:
+            return None
+        return exchange if digest_of(request) == exchange.release.digest else None
+
+    # -- what mitmproxy calls ----------------------------------------------------------------------------------
+
+    def _get_connection(self, layer: layers.HttpLayer, event: layers.GetHttpConnection, *, reuse: bool) -> Commands:
+        """Not even a TCP handshake without a release."""
+        stream = layer.command_sources.get(event)
+        if not isinstance(stream, layers.HttpStream) or self.released(stream.flow) is None:
+            layer.command_sources.pop(event, None)
+            if stream is not None:
+                reply = layers.GetHttpConnectionCompleted(event, (None, NOT_RELEASED))
+                yield from layer.event_to_child(stream, reply)
+            return
+        yield from _original_get_connection(layer, event, reuse=reuse)
+
+    def _event_to_child(self, layer: layers.HttpLayer, child: Layer, event: events.Event) -> Commands:
+        if not isinstance(event, HttpEvent):
+            yield from self._guarded(layer, child, event)
+        elif isinstance(child, layers.HttpStream):
+            if isinstance(event, _RESPONSES):
+                yield from self._inbound(layer, child, event)
+            else:
+                yield from self._guarded(layer, child, event)
+        elif child is layer.connections.get(layer.context.client):
+            if isinstance(event, http.ResponseProtocolError):
+                yield from self._tell_client(layer, child, event)
+            else:
+                yield from self._guarded(layer, child, event)
+        else:
+            yield from self._outbound(layer, child, event)
+
+    def _guarded(self, layer: layers.HttpLayer, child: Layer, event: events.Event) -> Commands:
+        """mitmproxy's own handling; what it logs loses its quotes of the wire, and a crash ends the exchange.
+
+        HTTP/1 trailers, for one, raise inside mitmproxy and would leave the client waiting for ever.
+        """
+        try:
+            for command in _original_event_to_child(layer, child, event):
+                if isinstance(command, commands.Log):
+                    command.message = command.message.partition(": b")[0]
+                yield command
+        except NotImplementedError:
+            yield from self._abort(layer, child)
+
+    def _abort(self, layer: layers.HttpLayer, child: Layer) -> Commands:
+        client = layer.connections.get(layer.context.client)
+        for stream_id, stream in list(layer.streams.items()):
+            if child is client:
+                code = http.ErrorCode.GENERIC_CLIENT_ERROR
+                refusal = Refusal("trailers-refused", "trailers are not permitted")
+                exchange = self._exchanges.get(stream.flow)
+                if exchange is not None:
+                    exchange.refusal = exchange.refusal or refusal
+                error = http.ResponseProtocolError(stream_id, refusal.message, code)
+                yield from layer.event_to_child(stream, error)
+            elif layer.connections.get(stream.context.server) is child:
+                yield from self._fail_stream(layer, stream, "the server sent trailers")
+
+    # -- to the server -----------------------------------------------------------------------------------------
+
+    def _outbound(self, layer: layers.HttpLayer, child: Layer, event: HttpEvent) -> Commands:
+        if isinstance(event, http.RequestProtocolError):
+            yield from self._guarded(layer, child, event)  # closes the connection; carries no bytes
+            return
+        stream = layer.streams.get(event.stream_id)
+        if stream is None:
+            return
+        replaced = None
+        try:
+            replaced = self._replace(stream.flow, event)
+        except Exception as error:  # noqa: BLE001 - whatever fails here, the bytes stay
+            self._fault(stream.flow, error)
+        if replaced is None:
+            yield from self._fail_stream(layer, stream, NOT_RELEASED)
+        else:
+            yield from self._guarded(layer, child, replaced)
+
+    def _replace(self, flow: HTTPFlow, event: HttpEvent) -> HttpEvent | None:
+        """The event as it leaves; None where it must not leave."""
+        match event:
+            case http.RequestHeaders():
+                return self._depart(flow, event)
+            case http.RequestData():
+                passage = self._passage(flow)
+                if passage is None or not passage.body_due or event.data != passage.expected_body:
+                    return None
+                passage.body_due = False
+                return http.RequestData(event.stream_id, passage.outgoing_body)
+            case http.RequestEndOfMessage():
+                passage = self._passage(flow)
+                return None if passage is None or passage.body_due else event
+            case _:
+                return None
+
+    def _fault(self, flow: HTTPFlow, error: Exception) -> None:
+        exchange = self._exchanges.get(flow)
+        if exchange is not None:
+            exchange.fault = f"wire: {type(error).__name__}"
+            exchange.release = None
+
+    def _passage(self, flow: HTTPFlow) -> Passage | None:
+        exchange = self._exchanges.get(flow)
+        if exchange is None or exchange.fault is not None or exchange.refusal is not None:
+            return None
+        return exchange.passage
+
+    def _depart(self, flow: HTTPFlow, event: http.RequestHeaders) -> http.RequestHeaders | None:
+        """A copy of the released request with its secrets in; the flow's own request is never changed."""
+        exchange = self.released(flow)
+        if exchange is None or event.request is not flow.request or exchange.target is None:
+            return None
+        server = flow.server_conn
+        if server.tls != (exchange.target.scheme == "https") or server.address is None:
+            return None
+        if server.address != (exchange.target.host, exchange.target.port):
+            return None
+        request = flow.request.data
+        body = request.content or b""
+        outgoing = Outgoing(tuple(flow.request.headers.fields), request.path, body)
+        if exchange.swap:
+            outgoing = apply_swap(exchange.swap, outgoing)
+            exchange.scrubber = self._scrubbers.get(exchange.swap.credentials)
+        exchange.sent = True
+        exchange.passage = Passage(body, outgoing.body, body_due=bool(body))
+        copy = Request(
+            host=request.host,
+            port=request.port,
+            method=request.method,
+            scheme=request.scheme,
+            authority=b"",
+            path=outgoing.path,
+            http_version=b"HTTP/1.1",
+            headers=Headers(outgoing.headers),
+            content=outgoing.body,
+            trailers=None,
+            timestamp_start=request.timestamp_start,
+            timestamp_end=request.timestamp_end,
+        )
+        return http.RequestHeaders(event.stream_id, copy, end_stream=not outgoing.body)
+
+    # -- from the server ---------------------------------------------------------------------------------------
+
+    def _inbound(self, layer: layers.HttpLayer, stream: layers.HttpStream, event: HttpEvent) -> Commands:
+        exchange = self._exchanges.get(stream.flow)
+        if isinstance(event, http.ResponseProtocolError):
+            # its message may quote what the server sent
+            why = event.message.partition(":")[0].partition(" b'")[0]
+            yield from self._guarded(layer, stream, http.ResponseProtocolError(event.stream_id, why, event.code))
+            return
+        if exchange is None or exchange.fault is not None or exchange.refusal is not None:
+            yield from self._fail_stream(layer, stream, "the answer was refused")
+            return
+        scrubbed = None
+        try:
+            scrubbed = self._scrub(exchange, event)
+        except Exception as error:  # noqa: BLE001 - whatever fails here, the bytes stay
+            self._fault(stream.flow, error)
+        if scrubbed is None:
+            yield from self._fail_stream(layer, stream, "the answer could not be read")
+            return
+        for clean in scrubbed:
+            yield from self._guarded(layer, stream, clean)
+
+    def _scrub(self, exchange: Exchange, event: HttpEvent) -> list[HttpEvent] | None:
+        """The events that may enter the flow; None where the answer must not."""
+        match event:
+            case http.ResponseHeaders():
+                if event.response.status_code < 200:
+                    return None
+                self._scrub_head(exchange, event.response)
+                return [event]
+            case http.ResponseData():
+                data = exchange.scrubbing.feed(event.data) if exchange.scrubbing else event.data
+                return [http.ResponseData(event.stream_id, data)] if data else []
+            case http.ResponseEndOfMessage():
+                tail = exchange.scrubbing.finish() if exchange.scrubbing else b""
+                return [http.ResponseData(event.stream_id, tail), event] if tail else [event]
+            case _:
+                return []  # trailers are dropped
+
+    @staticmethod
+    def _scrub_head(exchange: Exchange, response: Response) -> None:
+        response.headers.pop("alt-svc", None)
+        scrubber = exchange.scrubber
+        if scrubber is None:
+            return
+        exchange.scrubbing = scrubber.stream(exchange.scrubbed)
+        response.headers = Headers(
+            [
+                (scrubber.whole(name, exchange.scrubbed), scrubber.whole(value, exchange.scrubbed))
+                for name, value in response.headers.fields
+            ]
+        )
+        response.data.reason = scrubber.whole(response.data.reason, exchange.scrubbed)
+
+    def _fail_stream(self, layer: layers.HttpLayer, stream: layers.HttpStream, why: str) -> Commands:
+        """Ends a stream with an error, and closes its server connection, whose state is no longer known."""
+        server = stream.context.server
+        if server in layer.connections and server.connected:
+            yield commands.CloseConnection(server)
+        error = http.ResponseProtocolError(stream.stream_id, why, http.ErrorCode.GENERIC_SERVER_ERROR)
+        yield from self._guarded(layer, stream, error)
+
+    # -- to the client -----------------------------------------------------------------------------------------
+
+    def _tell_client(self, layer: layers.HttpLayer, child: Layer, event: http.ResponseProtocolError) -> Commands:
+        """A failure in the caller's own terms: JSON-RPC for a whole answer, an error event within a stream."""
+        stream = layer.streams.get(event.stream_id)
+        connection = child if isinstance(child, Http1Server) else None
+        if stream is None or connection is None or not hasattr(stream, "flow"):
+            yield from self._guarded(layer, child, event)
+            return
+        exchange = self._exchanges.get(stream.flow)
+        refusal = (exchange.refusal if exchange else None) or _as_refusal(event)
+        if connection.response is None and event.code.http_status_code() is not None:
+            response = answer(refusal, exchange)
+            response.headers["connection"] = "close"
+            head = http.ResponseHeaders(event.stream_id, response, end_stream=False)
+            yield from self._guarded(layer, child, head)
+            yield from self._guarded(layer, child, http.ResponseData(event.stream_id, response.raw_content or b""))
+            yield from self._guarded(layer, child, event)
+        elif exchange is not None and exchange.streaming and not exchange.answered_error and connection.response:
+            exchange.answered_error = True
+            last = error_event(exchange.request_id, refusal)
+            yield from self._guarded(layer, child, http.ResponseData(event.stream_id, last))
+            yield from self._guarded(layer, child, http.ResponseEndOfMessage(event.stream_id))
+            yield commands.CloseConnection(layer.context.client)
+        else:
+            yield from self._guarded(layer, child, event)
+
+
+def _as_refusal(event: http.ResponseProtocolError) -> Refusal:
+    """mitmproxy's error as ours: 400 and 413 for the client's faults, 502 for the server's."""
+    status = event.code.http_status_code() or 502
+    if status == 413:
+        return Refusal("body-too-large", "the request body is over the limit", status=413)
+    if status == 400:
+        return Refusal("bad-request", "the request is not well-formed")
+    if event.message == NOT_RELEASED:
+        return Refusal("not-released", NOT_RELEASED, status=503, code=SERVER_FAILED)
+    reason = event.message if event.code is http.ErrorCode.CONNECT_FAILED else "the server failed"
+    return Refusal("server-failed", reason, status=502, code=SERVER_FAILED, retryable=True)

@@ -1,0 +1,104 @@
+"""What the operator set: options by `--set coatcheck_…`, each also an environment variable `COATCHECK_…`.
+
+Law: an option nobody knows is an error, never ignored.
+"""
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from coatcheck.errors import CoatcheckError
+from coatcheck.state import StateDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: its name without the `coatcheck_` prefix, default and help text."""
+
+    name: str
+    default: str
+    help: str
+
+    @property
+    def key(self) -> str:
+        """The name as mitmproxy knows it."""
+        return f"coatcheck_{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return f"COATCHECK_{self.name.upper()}"
+
+
+OPTIONS = (
+    Option("policy", "", "The policy: a YAML file, or a folder of them."),
+    Option("state", "~/.local/state/coatcheck", "The state directory, made by `coatcheck init`."),
+    Option("control", "127.0.0.1:8082", "Where health, metrics and approvals are served."),
+    Option("reverse", "", "Gateway URLs: NAME=HOST:PORT, several separated by commas."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reverse:
+    """A gateway URL: requests to `host:port` go to the server `server`."""
+
+    server: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The operator's settings, checked."""
+
+    policy: Path
+    state: StateDirectory
+    control: tuple[str, int]
+    reverse: tuple[Reverse, ...]
+
+
+def read_settings(given: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
+    """Settings from options (by `Option.name`; an empty string means not given) and the environment.
+
+    Raises `CoatcheckError` for what is missing or cannot be read.
+    """
+    values = {o.name: given.get(o.name, "") or environ.get(o.variable, "") or o.default for o in OPTIONS}
+    if not values["policy"]:
+        raise CoatcheckError(
+            "no policy given",
+            where="coatcheck_policy",
+            hint="add --set coatcheck_policy=PATH, or set COATCHECK_POLICY",
+        )
+    return Settings(
+        policy=Path(values["policy"]).expanduser().absolute(),
+        state=StateDirectory(Path(values["state"]).expanduser().absolute()),
+        control=parse_address(values["control"], where="coatcheck_control"),
+        reverse=tuple(_reverse(spec.strip()) for spec in values["reverse"].split(",") if spec.strip()),
+    )
+
+
+def check_names(names: Collection[str]) -> None:
+    """Raises `CoatcheckError` for each name that starts with `coatcheck_` and is no option."""
+    known = [option.key for option in OPTIONS]
+    for name in sorted(names):
+        if name.startswith("coatcheck") and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"options are: {', '.join(known)}"
+            raise CoatcheckError("unknown option", where=name, hint=hint)
+
+
+def parse_address(text: str, *, where: str) -> tuple[str, int]:
+    """`HOST:PORT` with an explicit host. Raises `CoatcheckError`."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise CoatcheckError(f"{text!r} is not HOST:PORT", where=where, hint="for example 127.0.0.1:8082")
+    return host, int(port)
+
+
+def _reverse(spec: str) -> Reverse:
+    name, separator, address = spec.partition("=")
+    if not separator or not name:
+        raise CoatcheckError(f"{spec!r} is not NAME=HOST:PORT", where="coatcheck_reverse")
+    return Reverse(name, *parse_address(address, where="coatcheck_reverse"))

@@ -1,0 +1,198 @@
+"""Secret to `*`, in what a server says back.
+
+Law: the output has the input's length, and does not depend on how the network split it.
+Law: every occurrence of every pattern is masked, the overlapping ones as one.
+Law: only bytes that could still begin an occurrence are held back, so a finished event leaves whole at once.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from coatcheck.mcp.call import Json
+from coatcheck.vault.patterns import Encoding, Patterns, patterns_of
+from coatcheck.vault.snapshot import Credential
+
+MASK = b"*"
+
+type Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """That a secret came back, and how: for the journal. Each kind is noted once in a list of hits."""
+
+    secret: str
+    encoding: Encoding
+
+
+class Scrubber:
+    """Masks the values of some credentials. Immutable; holds them in clear, so it lives as briefly as it can."""
+
+    __slots__ = ("_alphabet", "_firsts", "_longest", "_needles", "_words")
+
+    def __init__(self, patterns: Iterable[Patterns]) -> None:
+        known = tuple(patterns)
+        self._needles = tuple((needle, Hit(one.secret, needle.encoding)) for one in known for needle in one.needles)
+        self._words = tuple((word, Hit(one.secret, "escaped")) for one in known for word in one.words)
+        texts = [*(needle.text for needle, _ in self._needles), *(word.alphabet for word, _ in self._words)]
+        self._alphabet = bytes(sorted(set(b"".join(texts))))
+        self._longest = max((0, *(len(n.text) for n, _ in self._needles), *(w.longest for w, _ in self._words)))
+        firsts = re.escape(bytes(sorted(set(b"".join(word.firsts for word, _ in self._words)))))
+        self._firsts = re.compile(b"[" + firsts + b"]") if firsts else None
+
+    def __bool__(self) -> bool:
+        return bool(self._needles)
+
+    def __repr__(self) -> str:
+        return "Scrubber(***)"
+
+    def whole(self, data: bytes, hits: list[Hit]) -> bytes:
+        """The bytes with every occurrence masked; the same object where there is none."""
+        return _masked(data, list(self.spans(data, hits)))
+
+    def text(self, text: str, hits: list[Hit]) -> str:
+        """As `whole`, for a decoded string."""
+        data = text.encode("utf-8", "surrogatepass")
+        clean = self.whole(data, hits)
+        return text if clean is data else clean.decode("utf-8", "replace")
+
+    def json(self, value: Json, hits: list[Hit]) -> Json:
+        """As `text`, for every string in a JSON value, keys too; the same object where there is nothing to mask."""
+        strings = "\n".join(_strings(value)).encode("utf-8", "surrogatepass")
+        if next(self.spans(strings, []), None) is None:
+            return value
+        return self._rebuilt(value, hits)
+
+    def stream(self, hits: list[Hit]) -> "ScrubStream":
+        """A scrubber of one stream of bytes."""
+        return ScrubStream(self, hits)
+
+    def spans(self, data: bytes, hits: list[Hit]) -> Iterator[Span]:
+        """Every occurrence, in no order; each kind is noted in `hits`."""
+        for needle, hit in self._needles:
+            for span in needle.find_all(data):
+                _note(hit, hits)
+                yield span
+        for word, hit in self._words:
+            for span in word.find_all(data):
+                _note(hit, hits)
+                yield span
+
+    def settled(self, data: bytes) -> int:
+        """How many bytes are decided: what follows them could begin an occurrence that is not complete yet."""
+        size = len(data)
+        start = max(len(data.rstrip(self._alphabet)), size - self._longest + 1)
+        if start >= size:
+            return size
+        settled = min((needle.begins_at(data, start) for needle, _ in self._needles), default=size)
+        if self._firsts is None:
+            return settled
+        lower = data.lower()
+        for found in self._firsts.finditer(data, start, settled):
+            if any(word.begins_at(data, lower, found.start()) for word, _ in self._words):
+                return found.start()
+        return settled
+
+    def _rebuilt(self, value: Json, hits: list[Hit]) -> Json:
+        match value:
+            case str():
+                return self.text(value, hits)
+            case list():
+                return [self._rebuilt(item, hits) for item in value]
+            case dict():
+                return {self.text(key, hits): self._rebuilt(item, hits) for key, item in value.items()}
+            case _:
+                return value
+
+
+class ScrubStream:
+    """Scrubs bytes as they come. Holds at most one occurrence's length back."""
+
+    __slots__ = ("_held", "_hits", "_masked", "_scrubber")
+
+    def __init__(self, scrubber: Scrubber, hits: list[Hit]) -> None:
+        self._scrubber = scrubber
+        self._hits = hits
+        self._held = b""
+        self._masked = 0  # this many of the held bytes belong to an occurrence that began before them
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes some bytes; returns those that are decided, masked."""
+        return self._release(self._held + data, final=False)
+
+    def finish(self) -> bytes:
+        """The rest, at the end of the stream."""
+        return self._release(self._held, final=True)
+
+    def _release(self, data: bytes, *, final: bool) -> bytes:
+        spans = self._scrubber.spans(data, self._hits)
+        settled = len(data) if final else self._scrubber.settled(data)
+        # An occurrence that begins in the held bytes is found again, complete, with what follows.
+        begun = [(0, self._masked), *((start, end) for start, end in spans if start < settled)]
+        self._masked = max(0, *(end - settled for _, end in begun))
+        self._held = data[settled:]
+        return _masked(data, begun)[:settled]
+
+
+class ScrubberCache:
+    """Scrubbers by the exact versions they are made of; the least used go first. Belongs to one event loop."""
+
+    def __init__(self, size: int = 64) -> None:
+        self._size = size
+        self._scrubbers: OrderedDict[tuple[tuple[str, int, str], ...], Scrubber] = OrderedDict()
+
+    def get(self, credentials: Sequence[Credential]) -> Scrubber:
+        """The scrubber of these credentials, made now or before."""
+        if not all(each.info.fingerprint for each in credentials):
+            return Scrubber(map(patterns_of, credentials))  # not from a vault: nothing tells two values apart
+        key = tuple((each.info.name, each.info.version, each.info.fingerprint) for each in credentials)
+        found = self._scrubbers.get(key)
+        if found is None:
+            found = self._scrubbers[key] = Scrubber(map(patterns_of, credentials))
+            if len(self._scrubbers) > self._size:
+                self._scrubbers.popitem(last=False)
+        else:
+            self._scrubbers.move_to_end(key)
+        return found
+
+    def clear(self) -> None:
+        """Forgets all of them: the vault changed."""
+        self._scrubbers.clear()
+
+    def __repr__(self) -> str:
+        return f"ScrubberCache({len(self._scrubbers)})"
+
+
+def _note(hit: Hit, hits: list[Hit]) -> None:
+    if hit not in hits:
+        hits.append(hit)
+
+
+def _masked(data: bytes, spans: list[Span]) -> bytes:
+    """The data with the spans' bytes as `*`. Each byte is written once, however the spans overlap."""
+    if not spans:
+        return data
+    out = bytearray(data)
+    done = 0
+    for start, end in sorted(spans):
+        if end > done:
+            first = max(start, done)
+            out[first:end] = MASK * (end - first)
+            done = end
+    return bytes(out)
+
+
+def _strings(value: Json) -> Iterator[str]:
+    """Every string in a JSON value, keys too, without recursion."""
+    todo: list[Json] = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, list):
+            todo.extend(item)
+        elif isinstance(item, dict):
+            yield from item
+            todo.extend(item.values())

@@ -1,0 +1,59 @@
+"""The gateway with one thing broken on purpose, named by COATCHECK_TEST_FAULT: for tests that it then fails closed.
+
+`raise:STAGE.HOOK` makes that stage's hook raise; `cancel:` and `memory:` raise CancelledError and MemoryError;
+`edit` adds an addon that edits requests after their release; `edit-unchecked` also removes the wire gate's
+digest check, to show that the check is what stops the edit.
+"""
+
+import asyncio
+import os
+
+from mitmproxy import http
+
+from coatcheck import chain
+from coatcheck.proxy import authorize, guard, hold, identify, inspect, mask, record, release, wire
+
+STAGES = {
+    "guard": guard.Guard,
+    "identify": identify.Identify,
+    "inspect": inspect.Inspect,
+    "authorize": authorize.Authorize,
+    "hold": hold.HoldCall,
+    "release": release.ReleaseRequest,
+    "mask": mask.Mask,
+    "record": record.Record,
+}
+ERRORS = {"raise": RuntimeError, "cancel": asyncio.CancelledError, "memory": MemoryError}
+
+
+class EditAfterRelease:
+    """What a careless second script could do."""
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        flow.request.content = flow.request.content.replace(b"get_order", b"delete_order")
+
+
+def spoil(fault: str) -> None:
+    kind, _, where = fault.partition(":")
+    if kind in ERRORS:
+        stage, _, hook = where.partition(".")
+        asynchronous = asyncio.iscoroutinefunction(getattr(STAGES[stage], hook))
+
+        def broken(self, data):
+            raise ERRORS[kind]("spoilt")
+
+        async def broken_async(self, data):
+            raise ERRORS[kind]("spoilt")
+
+        setattr(STAGES[stage], hook, broken_async if asynchronous else broken)
+    if fault == "edit-unchecked":
+        wire.digest_of = lambda request: wire_digest(request)
+
+        def wire_digest(request):
+            return type("Any", (), {"__eq__": lambda self, other: True, "__hash__": lambda self: 0})()
+
+
+spoil(os.environ.get("COATCHECK_TEST_FAULT", ""))
+addons = [chain.gateway()]
+if os.environ.get("COATCHECK_TEST_FAULT", "").startswith("edit"):
+    addons.append(EditAfterRelease())

@@ -1,0 +1,127 @@
+"""Whatever breaks inside the gateway, nothing reaches the server that was not released, and the caller is told."""
+
+import inspect as python_inspect
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from raw import RawClient, call
+from story.processes import BIN, Gateway, clean_environment
+from story.part import LOOPBACK
+
+pytestmark = pytest.mark.e2e
+
+FAULTY = Path(__file__).parent / "faulty" / "gateway.py"
+
+BEFORE_THE_WIRE = [
+    "guard.http_connect",
+    "guard.requestheaders",
+    "guard.server_connect",
+    "guard.tls_start_server",
+    "identify.http_connect",
+    "identify.requestheaders",
+    "inspect.request",
+    "authorize.request",
+    "hold.request",
+    "release.request",
+]
+AFTER_THE_WIRE = ["mask.responseheaders", "mask.response", "record.response"]
+
+
+class FaultyGateway(Gateway):
+    """The same process with the script of `faulty/`."""
+
+    def __init__(self, cast, fault: str) -> None:
+        super().__init__(
+            cast.policy, cast.state, output=cast.folder / "faulty.out", environment={"COATCHECK_TEST_FAULT": fault}
+        )
+        self.command = tuple(str(FAULTY) if part.endswith("addons/gateway.py") else part for part in self.command)
+
+
+def send(cast, fault: str):
+    """One allowed call through a gateway with `fault`; the reply, or None where the connection just ended."""
+    with FaultyGateway(cast, fault) as gateway, RawClient(gateway, cast) as client:
+        try:
+            reply = client.connect(cast.token())
+            if reply.status != 200:
+                return reply
+            return client.start_tls().post(call("get_order", {"order_id": "F"}))
+        except (EOFError, OSError):
+            return None
+
+
+def test_without_a_fault_the_call_reaches_the_server(cast) -> None:
+    """The positive control."""
+    before = len(cast.executed())
+    reply = send(cast, "")
+    assert reply.status == 200
+    assert len(cast.executed()) == before + 1
+
+
+@pytest.mark.parametrize("where", BEFORE_THE_WIRE)
+@pytest.mark.parametrize("kind", ["raise", "cancel", "memory"])
+def test_a_hook_that_raises_lets_no_byte_reach_the_server(cast, kind, where) -> None:
+    before = cast.executed()
+    reply = send(cast, f"{kind}:{where}")
+    assert cast.executed() == before
+    assert reply is None or reply.status >= 500
+    if reply is not None and reply.body:
+        assert reply.json["error"]["data"]["retryable"] is True
+
+
+@pytest.mark.parametrize("where", AFTER_THE_WIRE)
+def test_a_hook_that_raises_on_the_way_back_withholds_the_answer(cast, where) -> None:
+    reply = send(cast, f"raise:{where}")
+    assert reply is None or reply.status >= 500
+    if reply is not None:
+        assert b"F" not in reply.body or reply.json["error"]["data"]["reason"] == "gateway-fault"
+
+
+def test_an_edit_after_the_release_is_not_sent(cast) -> None:
+    before = cast.executed()
+    reply = send(cast, "edit")
+    assert reply.status == 503
+    assert reply.json["error"]["data"]["reason"] == "not-released"
+    assert cast.executed() == before
+
+
+def test_it_is_the_digest_check_that_stops_the_edit(cast) -> None:
+    before = len(cast.executed())
+    send(cast, "edit-unchecked")
+    assert [done["tool"] for done in cast.executed()[before:]] == ["delete_order"]
+
+
+def test_every_hook_of_every_stage_is_in_these_tables() -> None:
+    sys.path.insert(0, str(FAULTY.parent))
+    from mitmproxy import hooks
+
+    from coatcheck.proxy import authorize, guard, hold, identify, inspect, mask, record, release
+
+    found = set()
+    for module in (guard, identify, inspect, authorize, hold, release, mask, record):
+        for name, cls in vars(module).items():
+            if python_inspect.isclass(cls) and cls.__module__ == module.__name__ and not name.startswith("_"):
+                found |= {
+                    f"{module.__name__.rpartition('.')[2]}.{hook}" for hook in hooks.all_hooks if hook in vars(cls)
+                }
+    untested = {
+        "guard.server_connected",  # after the handshake: nothing is decided there
+        "guard.server_connect_error",
+        "record.request",  # opens the recording after the release: its failure takes the release back
+        "record.error",
+        "record.http_connect_error",
+    }
+    assert found - untested == {*BEFORE_THE_WIRE, *AFTER_THE_WIRE}
+
+
+def test_editing_or_removing_the_script_ends_the_process(cast, tmp_path) -> None:
+    for spoil in (lambda script: script.write_text("def broken("), lambda script: script.unlink()):
+        script = tmp_path / "gateway.py"
+        script.write_text((FAULTY.parents[3] / "addons" / "gateway.py").read_text())
+        gateway = Gateway(cast.policy, cast.state, output=tmp_path / "out")
+        gateway.command = tuple(str(script) if part.endswith("gateway.py") else part for part in gateway.command)
+        gateway.start()
+        spoil(script)
+        assert gateway.wait(timeout_seconds=5) == 70

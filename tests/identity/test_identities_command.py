@@ -1,0 +1,141 @@
+import json
+from datetime import UTC, datetime
+
+import pytest
+from click.testing import CliRunner
+
+from coatcheck.errors import CoatcheckError
+from coatcheck_cli.identities import identities
+
+POLICY = """
+coatcheck: 1
+gateway: {{audience: "https://gateway.acme.dev"}}
+issuers:
+  corp:
+    issuer: {url}
+    algorithms: [ES256]
+    jwks_file: jwks.json
+    groups: roles
+identities:
+  shop-ci:
+    issuer: corp
+    claims: {{repository_id: "74627617", ref: [refs/heads/main, "refs/tags/*"]}}
+    groups: [ci]
+    owner: platform@acme.dev
+    expires: 2999-06-30
+  off:
+    issuer: corp
+    claims: {{repository_id: "9"}}
+    disabled: true
+  past:
+    issuer: corp
+    claims: {{repository_id: "8"}}
+    expires: 2020-01-01
+reviewers:
+  sre: {{issuer: corp, claims: {{email: sre@acme.dev}}}}
+servers:
+  shop: {{url: "https://shop.acme.dev/mcp"}}
+rules:
+  - {{id: everything, who: [any], server: shop, tools: ["*"], effect: allow}}
+"""
+URL = "https://idp.acme.dev"
+
+
+@pytest.fixture
+def policy(tmp_path, signer):
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [signer.jwk()]}))
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(url=URL))
+    return path
+
+
+@pytest.fixture
+def mint(signer, audience):
+    """A token good at this moment, with these claims changed."""
+
+    def sign(**changes):
+        seconds = int(datetime.now(UTC).timestamp())
+        claims = {"iss": URL, "aud": audience, "sub": "s", "iat": seconds, "exp": seconds + 300}
+        return signer.sign(claims | {"repository_id": "74627617", "ref": "refs/heads/main"} | changes)
+
+    return sign
+
+
+def run(*arguments, token=None):
+    return CliRunner().invoke(identities, [str(each) for each in arguments], input=token)
+
+
+def test_list_shows_every_identity_and_whether_it_is_in_use(policy):
+    rows = json.loads(run("list", "--policy", policy, "--json").output)
+    assert [(row["name"], row["state"]) for row in rows] == [
+        ("off", "disabled"),
+        ("past", "expired"),
+        ("shop-ci", "active"),
+    ]
+    assert rows[2]["groups"] == ["ci"]
+    assert "platform@acme.dev" in run("list", "--policy", policy).output
+
+
+def test_show_tells_whose_token_an_identity_is(policy):
+    shown = json.loads(run("show", "shop-ci", "--policy", policy, "--json").output)
+    assert shown["claims"] == {"repository_id": "74627617", "ref": ["refs/heads/main", "refs/tags/*"]}
+    assert shown["issuer_url"] == URL
+    output = run("show", "shop-ci", "--policy", policy).output
+    assert "claim ref: 'refs/heads/main' or 'refs/tags/*'\n" in output
+    assert "expires: 2999-06-30\n" in output
+
+
+def test_show_of_a_name_that_is_not_declared_is_an_error_with_a_hint(policy):
+    result = run("show", "nobody", "--policy", policy)
+    assert isinstance(result.exception, CoatcheckError)
+    assert result.exception.lines() == [
+        "error: no identity 'nobody' in the policy",
+        "hint: list them with: coatcheck identities list",
+    ]
+
+
+def test_explain_names_the_identity_and_why_it_is_none_of_the_others(policy, mint):
+    token = mint(roles=["dev"], email="sre@acme.dev")
+    result = run("explain", "--token", "-", "--policy", policy, token=token + "\n")
+    assert result.exit_code == 0
+    assert "identity: shop-ci, groups ci, dev\n" in result.output
+    assert "reviewer: sre\n" in result.output
+    assert "claim repository_id has another value" in result.output
+    explained = json.loads(run("explain", "--policy", policy, "--json", token=token).output)
+    assert (explained["identity"], explained["groups"], explained["reviewers"]) == ("shop-ci", ["ci", "dev"], ["sre"])
+    assert [each["matches"] for each in explained["identities"]] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        pytest.param({"ref": "refs/heads/dev"}, "unknown-identity", id="another branch"),
+        pytest.param({"repository_id": "9"}, "identity-disabled", id="disabled"),
+        pytest.param({"repository_id": "8"}, "identity-expired", id="expired"),
+        pytest.param({"aud": "https://other.example"}, "wrong-audience", id="another audience"),
+        pytest.param({"iss": "https://other.example"}, "wrong-issuer", id="another issuer"),
+        pytest.param({"exp": 5}, "token-expired", id="long ago"),
+    ],
+)
+def test_explain_of_a_token_the_gateway_would_refuse_says_why_and_fails(policy, mint, change, reason):
+    token = mint(**change)
+    result = run("explain", "--policy", policy, token=token)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, CoatcheckError)
+    assert str(result.exception).startswith(f"{reason}: ")
+    as_json = run("explain", "--policy", policy, "--json", token=token)
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.output)["refused"]["reason"] == reason
+    assert not any(part in result.output + as_json.output + str(result.exception) for part in token.split("."))
+
+
+def test_explain_takes_no_token_from_the_command_line_and_does_not_repeat_it(policy, mint):
+    token = mint()
+    result = run("explain", "--token", token, "--policy", policy)
+    assert result.exit_code == 2
+    assert "standard input" in result.output
+    assert token not in result.output
+
+
+def test_explain_of_no_token_at_all_is_refused(policy):
+    assert str(run("explain", "--policy", policy, token="").exception).startswith("token-malformed: ")

@@ -1,0 +1,138 @@
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from coatcheck.approvals.model import Approval, Question, Vote
+from coatcheck.errors import Refusal
+from coatcheck.identity.caller import Caller
+from coatcheck.journal.records import (
+    approval_record,
+    lifecycle_record,
+    outcome_record,
+    refusal_record,
+    request_record,
+)
+from coatcheck.mcp.call import Call
+from coatcheck.policy.decision import Allow, Deny, Hold
+from coatcheck.policy.model import RuleId
+
+NOW = datetime(2026, 11, 24, 10, 15, tzinfo=UTC)
+CALLER = Caller(
+    name="shop-ci",
+    issuer="github",
+    subject="repo:acme/shop:ref:refs/heads/main",
+    token_id="d1",
+    expires_at=NOW,
+    claims={"run_id": "17", "repository": "acme/shop", "email": "someone@acme.dev", "jti": "raw-token-id"},
+)
+CALL = Call(
+    kind="mcp",
+    method="tools/call",
+    name="refund_order",
+    arguments={"order": "argument-value"},
+    params={"name": "refund_order", "arguments": {"order": "argument-value"}},
+    id=7,
+)
+QUESTION = Question(
+    caller="shop-ci",
+    issuer="github",
+    subject="repo:acme/shop",
+    server="shop",
+    call_title="tools/call refund_order",
+    call_digest=CALL.digest,
+    request_digest="r",
+    arguments="argument-value",
+    rules=("refunds",),
+    reviewers=("sre",),
+    quorum=1,
+    message=None,
+    policy="p",
+)
+
+
+def request(decision, caller: Caller | None = CALLER):
+    return request_record(
+        exchange="x1",
+        caller=caller,
+        server="shop",
+        calls=[CALL],
+        decision=decision,
+        policy="p",
+        target="POST https://shop.test/mcp",
+        approval="K7Q2M4X9WD",
+        secrets=["shop-key"],
+        digest="r",
+    )
+
+
+def test_a_request_tells_who_what_and_why_and_no_argument():
+    record = request(Allow((RuleId("reads"),)))
+    assert record["caller"] == {
+        "name": "shop-ci",
+        "issuer": "github",
+        "subject": "repo:acme/shop:ref:refs/heads/main",
+        "token_id": "d1",
+        "run": {"repository": "acme/shop", "run_id": "17"},
+    }
+    assert record["calls"] == [{"method": "tools/call", "name": "refund_order", "digest": CALL.digest}]
+    text = json.dumps(record)
+    for private in ("argument-value", "someone@acme.dev", "raw-token-id"):
+        assert private not in text
+
+
+@pytest.mark.parametrize(
+    ("decision", "written"),
+    [
+        pytest.param(Allow((RuleId("a"),)), {"effect": "allow", "rules": ["a"]}, id="allow"),
+        pytest.param(
+            Hold((RuleId("a"),), ("sre",), 2, timedelta(minutes=15)),
+            {"effect": "approve", "rules": ["a"], "reviewers": ["sre"], "quorum": 2},
+            id="hold",
+        ),
+        pytest.param(Deny("no-rule", "text"), {"effect": "deny", "rules": [], "reason": "no-rule"}, id="deny"),
+    ],
+)
+def test_a_decision_is_told_by_its_effect_and_rules(decision, written):
+    assert request(decision)["decision"] == written
+
+
+def test_a_request_without_a_caller_says_so():
+    assert request(Allow(), caller=None)["caller"] is None
+
+
+def test_an_outcome_counts_what_was_masked_and_scrubbed():
+    record = outcome_record(
+        exchange="x1",
+        status=200,
+        outcome="answered",
+        milliseconds=1.23456,
+        masked={"personal-data": 2},
+        scrubbed={"shop-key": 1},
+        bytes_sent=10,
+        session=None,
+    )
+    assert (record["outcome"], record["milliseconds"], record["masked"]) == ("answered", 1.235, {"personal-data": 2})
+
+
+def test_a_refusal_tells_its_reason_and_not_its_message():
+    refusal = Refusal.denied("policy-denied", "a message for the caller", rule="no-secrets-api")
+    record = refusal_record(exchange="x1", caller="shop-ci", target="POST https://h/", refusal=refusal, policy="p")
+    assert (record["reason"], record["rule"], record["status"]) == ("policy-denied", "no-secrets-api", 200)
+    assert "a message for the caller" not in json.dumps(record)
+
+
+def test_an_approval_tells_every_vote_and_no_argument():
+    vote = Vote("sre", "ada", "approve", NOW, "fine")
+    approval = Approval("K7Q2M4X9WD", QUESTION, "approved", NOW, NOW, NOW, (vote,))
+    record = approval_record(event="voted", approval=approval, exchange="x1", vote=vote)
+    written = {"reviewer": "sre", "person": "ada", "verdict": "approve", "at": "2026-11-24T10:15:00.000Z"}
+    assert record["vote"] == {**written, "reason": "fine"}
+    assert record["votes"] == [record["vote"]]
+    assert record["call_digest"] == CALL.digest
+    assert "argument-value" not in json.dumps(record)
+
+
+def test_a_lifecycle_event_carries_its_details():
+    record = lifecycle_record(event="policy-loaded", version="1", policy="p", details={"rules": 3})
+    assert record == {"event": "policy-loaded", "version": "1", "policy": "p", "details": {"rules": 3}}

@@ -1,0 +1,355 @@
+import base64
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coatcheck.errors import HEADER_MISMATCH, INVALID_REQUEST, PARSE_ERROR, Refusal
+from coatcheck.mcp.inspect import INVALID_PARAMS, UNSUPPORTED_VERSION, decode_mirrored, inspect_post, peek_id
+from coatcheck.mcp.strict_json import parse_json
+
+VERSION_META = "io.modelcontextprotocol/protocolVersion"
+JSON = {"content-type": "application/json"}
+
+
+def request(method="tools/call", params=None, **members):
+    params = {"name": "greet", "arguments": {"who": "you"}} if params is None else params
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params} | members
+
+
+def without(message, *members):
+    return {name: value for name, value in message.items() if name not in members}
+
+
+def post(message, headers=None, **more):
+    return inspect_post(json.dumps(message).encode(), {**(JSON if headers is None else headers), **more})
+
+
+def stateless(method="tools/call", params=None, *, version="2026-07-28", name="greet", **members):
+    params = {"name": "greet"} if params is None else params
+    message = request(method, {**params, "_meta": {VERSION_META: version}}, **members)
+    headers = JSON | {"mcp-protocol-version": "2026-07-28", "mcp-method": method}
+    return message, headers | ({} if name is None else {"mcp-name": name})
+
+
+def test_a_tool_call_is_read_into_its_name_arguments_and_params():
+    seen = post(request(params={"name": "greet", "arguments": {"a": 1}, "task": {}, "_meta": {"progressToken": 5}}))
+    (call,) = seen.calls
+    assert (call.kind, call.method, call.name, call.id) == ("mcp", "tools/call", "greet", 1)
+    assert call.arguments == {"a": 1}
+    assert call.params == {"name": "greet", "arguments": {"a": 1}, "task": {}}
+    assert (seen.kind, seen.version, seen.ids) == ("request", None, (1,))
+
+
+def test_what_is_forwarded_is_what_was_evaluated_written_anew():
+    body = b'{ "method":"tools/call", "jsonrpc":"2.0","id":"\\u0061", "params":{"name":"gr\\u0065et"} }'
+    seen = inspect_post(body, JSON)
+    assert seen.body == b'{"method":"tools/call","jsonrpc":"2.0","id":"a","params":{"name":"greet"}}'
+
+
+def test_a_progress_token_does_not_change_what_a_call_asks_for():
+    plain, tracked = request(), request(id=2)
+    tracked["params"] = {**tracked["params"], "_meta": {"progressToken": 9}}
+    assert post(plain).calls[0].digest == post(tracked).calls[0].digest
+
+
+NAMED = {
+    "tools/call": ({"name": "greet"}, "greet"),
+    "prompts/get": ({"name": "hello", "arguments": {"a": "b"}}, "hello"),
+    "resources/read": ({"uri": "file:///x"}, "file:///x"),
+    "resources/subscribe": ({"uri": "file:///x"}, "file:///x"),
+    "resources/unsubscribe": ({"uri": "file:///x"}, "file:///x"),
+    "completion/complete": ({"ref": {"type": "ref/prompt", "name": "hello"}, "argument": {}}, "hello"),
+    "tasks/get": ({"taskId": "t1"}, "t1"),
+    "tasks/cancel": ({"taskId": "t1"}, "t1"),
+    "tools/list": ({"cursor": "c"}, None),
+    "initialize": ({"protocolVersion": "2025-06-18"}, None),
+    "acme/unheard": ({"name": "x"}, None),
+}
+
+
+@pytest.mark.parametrize("method", NAMED)
+def test_a_call_is_named_by_the_parameter_that_names_its_thing(method):
+    params, name = NAMED[method]
+    assert post(request(method, params)).calls[0].name == name
+
+
+def test_a_resource_completion_is_named_by_its_uri():
+    ref = {"type": "ref/resource", "uri": "file:///{path}"}
+    assert post(request("completion/complete", {"ref": ref})).calls[0].name == "file:///{path}"
+
+
+def test_a_message_without_params_is_read():
+    assert post({"jsonrpc": "2.0", "id": "p", "method": "ping"}).ids == ("p",)
+
+
+def test_a_notification_has_no_id_and_needs_no_answer():
+    seen = post({"jsonrpc": "2.0", "method": "notifications/initialized"})
+    assert (seen.kind, seen.ids, seen.calls[0].id) == ("notification", (), None)
+
+
+@pytest.mark.parametrize("request_id", [0, 1, -5, 2**53 - 1, "", "1", "server-discover-probe-1"])
+def test_strings_and_whole_numbers_are_ids(request_id):
+    assert post(request(id=request_id)).ids == (request_id,)
+
+
+REFUSED = {
+    "null": (None, "not-a-message"),
+    "a number": (1, "not-a-message"),
+    "a string": ("x", "not-a-message"),
+    "an empty object": ({}, "not-a-message"),
+    "json-rpc 1.0": (request(jsonrpc="1.0"), "not-a-message"),
+    "json-rpc as a number": (request(jsonrpc=2.0), "not-a-message"),
+    "no json-rpc": (without(request(), "jsonrpc"), "not-a-message"),
+    "an unknown member": (request(Method="ping2"), "twin-member"),
+    "another unknown member": (request(session="x"), "not-a-message"),
+    "a response": ({"jsonrpc": "2.0", "id": 1, "result": {}}, "response-not-accepted"),
+    "an error response": ({"jsonrpc": "2.0", "id": 1, "error": {}}, "response-not-accepted"),
+    "both result and method": (request(result={}), "response-not-accepted"),
+    "no method": (without(request(), "method"), "bad-method"),
+    "a method with a line end": (request("tools/call\n"), "bad-method"),
+    "a method with look-alikes": (request("t\u043eols/call"), "bad-method"),
+    "a long method": (request("m" * 129), "bad-method"),
+    "an empty method": (request(""), "bad-method"),
+    "a null id": (request(id=None), "bad-id"),
+    "a boolean id": (request(id=True), "bad-id"),
+    "a fraction as id": (request(id=1.5), "bad-id"),
+    "a whole float as id": (request(id=1.0), "bad-id"),
+    "a list as id": (request(id=[1]), "bad-id"),
+    "an id past 2^53": (request(id=2**53), "bad-id"),
+    "a request without id": (without(request(), "id"), "bad-id"),
+    "a notification with id": (request("notifications/initialized", {}), "bad-id"),
+    "params as a list": (request(params=["greet"]), "bad-params"),
+    "params null": ({**request(), "params": None}, "bad-params"),
+    "meta as a list": (request(params={"name": "greet", "_meta": []}), "bad-params"),
+    "no tool name": (request(params={"arguments": {}}), "bad-params"),
+    "an empty tool name": (request(params={"name": ""}), "bad-params"),
+    "a long tool name": (request(params={"name": "x" * 257}), "bad-params"),
+    "a number as tool name": (request(params={"name": 5}), "bad-params"),
+    "arguments as a list": (request(params={"name": "x", "arguments": []}), "bad-params"),
+    "arguments null": (request(params={"name": "x", "arguments": None}), "bad-params"),
+    "a list as uri": (request("resources/read", {"uri": ["file:///x"]}), "bad-params"),
+    "no reference": (request("completion/complete", {}), "bad-params"),
+    "an unknown kind of reference": (request("completion/complete", {"ref": {"type": "x", "name": "y"}}), "bad-params"),
+    "a list as kind of reference": (request("completion/complete", {"ref": {"type": []}}), "bad-params"),
+}
+
+
+@pytest.mark.parametrize(("message", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_message_that_is_not_exactly_a_request_or_notification_is_refused(message, reason):
+    with pytest.raises(Refusal) as refused:
+        post(message)
+    assert (refused.value.reason, refused.value.status, refused.value.code) == (reason, 400, INVALID_REQUEST)
+
+
+def test_arguments_with_a_member_twice_are_refused():
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"greet","name":"drop"}}'
+    with pytest.raises(Refusal, match="duplicate-member"):
+        inspect_post(body, JSON)
+
+
+MEDIA_TYPES = {
+    "application/json": True,
+    "application/json; charset=utf-8": True,
+    "Application/JSON;charset=UTF-8": True,
+    'application/json; charset="Utf-8"': True,
+    "application/jsonx": False,
+    "application/json-rpc": False,
+    "application/json; charset=utf-16": False,
+    "application/json; charset=latin1": False,
+    "application/json; charset=utf-8; charset=utf-16": False,
+    "application/json, application/json": False,
+    "multipart/form-data": False,
+    "text/plain": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize(("media_type", "accepted"), MEDIA_TYPES.items())
+def test_only_json_in_utf8_is_read(media_type, accepted):
+    if accepted:
+        assert post(request(), {"content-type": media_type}).ids == (1,)
+        return
+    with pytest.raises(Refusal, match="unsupported-media-type") as refused:
+        post(request(), {"content-type": media_type})
+    assert refused.value.status == 415
+
+
+@pytest.mark.parametrize("headers", [{}, JSON | {"content-encoding": "gzip"}], ids=["no type", "compressed"])
+def test_a_body_of_unknown_form_is_refused(headers):
+    with pytest.raises(Refusal) as refused:
+        inspect_post(json.dumps(request()).encode(), headers)
+    assert refused.value.status == 415
+
+
+BATCH = JSON | {"mcp-protocol-version": "2025-03-26"}
+
+
+def test_a_batch_is_read_into_all_its_calls():
+    messages = [request(), request("tools/list", {}, id=2), {"jsonrpc": "2.0", "method": "notifications/initialized"}]
+    seen = post(messages, BATCH)
+    assert [call.method for call in seen.calls] == ["tools/call", "tools/list", "notifications/initialized"]
+    assert (seen.kind, seen.ids, seen.version) == ("batch", (1, 2), "2025-03-26")
+    assert parse_json(seen.body) == messages
+
+
+@pytest.mark.parametrize("version", [None, "2024-11-05", "2025-06-18", "2025-11-25", "2026-07-28"])
+def test_arrays_are_refused_under_every_version_but_one(version):
+    with pytest.raises(Refusal, match="batch-not-accepted"):
+        post([request()], JSON if version is None else JSON | {"mcp-protocol-version": version})
+
+
+BAD_BATCHES = {
+    "empty": ([], "batch-not-accepted"),
+    "too long": ([request(id=number) for number in range(51)], "batch-not-accepted"),
+    "with initialize": ([request("initialize", {})], "batch-not-accepted"),
+    "with an id twice": ([request(), request()], "bad-id"),
+    "with an id twice to clients": ([request(), request(id="1")], "bad-id"),
+    "with a response": ([request(), {"jsonrpc": "2.0", "id": 3, "result": {}}], "response-not-accepted"),
+    "with a batch in it": ([[request()]], "not-a-message"),
+}
+
+
+@pytest.mark.parametrize(("messages", "reason"), BAD_BATCHES.values(), ids=BAD_BATCHES)
+def test_one_bad_element_refuses_the_whole_batch(messages, reason):
+    with pytest.raises(Refusal, match=reason):
+        post(messages, BATCH)
+
+
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
+def test_every_older_version_is_known(version):
+    assert post(request(), JSON | {"mcp-protocol-version": version}).version == version
+
+
+@pytest.mark.parametrize("version", ["2026-07-29", "2025-06-18 ", "", "draft", "x" * 5000])
+def test_an_unknown_version_is_refused_with_its_own_code(version):
+    with pytest.raises(Refusal, match="unsupported-version") as refused:
+        post(request(), JSON | {"mcp-protocol-version": version})
+    assert (refused.value.status, refused.value.code) == (400, UNSUPPORTED_VERSION)
+    assert "xxxx" not in str(refused.value)
+
+
+AGREEING = {
+    "a tool call": stateless(),
+    "a name in base64": stateless(params={"name": "größe"}, name="=?base64?Z3LDtsOfZQ==?="),
+    "a name in base64 that needs none": stateless(name="=?base64?Z3JlZXQ=?="),
+    "a resource": stateless("resources/read", {"uri": "file:///x"}, name="file:///x"),
+    "a prompt": stateless("prompts/get", {"name": "hello"}, name="hello"),
+    "a list, which names nothing": stateless("tools/list", {}, name=None),
+    "a task, named": stateless("tasks/get", {"taskId": "t"}, name="t"),
+    "a task, not named": stateless("tasks/get", {"taskId": "t"}, name=None),
+}
+
+
+@pytest.mark.parametrize(("message", "headers"), AGREEING.values(), ids=AGREEING)
+def test_headers_that_mirror_the_body_are_accepted(message, headers):
+    assert post(message, headers).version == "2026-07-28"
+
+
+def test_a_stateless_notification_needs_no_mirrors():
+    message = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+    headers = JSON | {"mcp-protocol-version": "2026-07-28"}
+    assert post(message, headers).kind == "notification"
+    with pytest.raises(Refusal, match="header-mismatch"):
+        post(message, headers | {"mcp-method": "tools/call"})
+
+
+def without_header(pair, name):
+    return pair[0], without(pair[1], name)
+
+
+MISMATCHED = {
+    "another name": stateless(name="drop"),
+    "another case": stateless(name="GREET"),
+    "no name": stateless(name=None),
+    "an upper-case sentinel": stateless(name="=?BASE64?Z3JlZXQ=?="),
+    "broken base64": stateless(name="=?base64?Z3JlZXQ?="),
+    "base64 with stray bits": stateless(params={"name": "ab"}, name="=?base64?YWJ=?="),
+    "base64 of bad utf-8": stateless(name="=?base64?/w==?="),
+    "a sentinel in a sentinel": stateless(name="=?base64?" + base64.b64encode(b"=?base64?Z3JlZXQ=?=").decode() + "?="),
+    "raw letters beyond ascii": stateless(params={"name": "größe"}, name="größe"),
+    "a literal sentinel not encoded": stateless(params={"name": "=?base64?x?="}, name="=?base64?x?="),
+    "a name where nothing is named": stateless("tools/list", {}, name="greet"),
+    "another method": (stateless()[0], stateless()[1] | {"mcp-method": "tools/list"}),
+    "no method": without_header(stateless(), "mcp-method"),
+    "an older version in the header": (stateless()[0], stateless()[1] | {"mcp-protocol-version": "2025-11-25"}),
+    "an older version in the header, no mirrors": (stateless()[0], JSON | {"mcp-protocol-version": "2025-11-25"}),
+    "no version in the header": without_header(stateless(), "mcp-protocol-version"),
+    "an older version in the body": stateless(version="2025-11-25"),
+    "a null version in the body": stateless(version=None),
+    "mirrors without a version": (request(), JSON | {"mcp-method": "tools/call"}),
+    "a name without a version": (request(), JSON | {"mcp-name": "greet"}),
+    "mirrors under an older version": (
+        request(),
+        JSON | {"mcp-protocol-version": "2025-11-25", "mcp-method": "tools/call", "mcp-name": "greet"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("message", "headers"), MISMATCHED.values(), ids=MISMATCHED)
+def test_headers_that_do_not_agree_with_the_body_are_refused(message, headers):
+    with pytest.raises(Refusal) as refused:
+        post(message, headers)
+    assert (refused.value.reason, refused.value.status, refused.value.code) == ("header-mismatch", 400, HEADER_MISMATCH)
+
+
+def test_a_stateless_request_must_carry_its_version_in_the_body():
+    _, headers = stateless()
+    with pytest.raises(Refusal, match="missing-version") as refused:
+        post(request(), headers)
+    assert refused.value.code == INVALID_PARAMS
+
+
+@settings(max_examples=100)
+@given(st.text(st.characters(exclude_categories=("Cs",))))
+def test_any_name_survives_its_encoded_header(name):
+    assert decode_mirrored(f"=?base64?{base64.b64encode(name.encode()).decode()}?=") == name
+
+
+PEEKED = {
+    "a number": (b'{"id":7,"method":"x","junk":1}', 7),
+    "a string": (b'{"id":"a"}', "a"),
+    "a response": (b'{"jsonrpc":"2.0","id":7,"result":{}}', 7),
+    "a boolean": (b'{"id":true}', None),
+    "an id twice": (b'{"id":1,"id":2}', None),
+    "an array": (b'[{"id":1}]', None),
+    "not json": (b"id: 1", None),
+    "no id": (b"{}", None),
+}
+
+
+@pytest.mark.parametrize(("body", "found"), PEEKED.values(), ids=PEEKED)
+def test_the_id_of_a_refused_body_is_found_where_it_is_certain(body, found):
+    peeked = peek_id(body)
+    assert peeked == found
+    assert type(peeked) is type(found)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+parts = st.fixed_dictionaries(
+    {},
+    optional={
+        "jsonrpc": st.sampled_from(["2.0", "1.0"]),
+        "id": json_values,
+        "method": st.sampled_from(["tools/call", "resources/read", "completion/complete", "notifications/x", ""]),
+        "params": st.dictionaries(st.sampled_from(["name", "uri", "ref", "arguments", "_meta"]), json_values),
+        "result": json_values,
+    },
+)
+
+
+@settings(max_examples=100)
+@given(parts | st.lists(parts, max_size=3), st.dictionaries(st.sampled_from(["mcp-method", "mcp-name"]), st.text()))
+def test_any_json_is_read_or_refused_and_reads_the_same_once_forwarded(message, headers):
+    try:
+        seen = post(message, BATCH | headers)
+    except Refusal as refusal:
+        assert refusal.status == 400
+        assert refusal.code in {PARSE_ERROR, INVALID_REQUEST, HEADER_MISMATCH}
+    else:
+        assert inspect_post(seen.body, BATCH | headers) == seen

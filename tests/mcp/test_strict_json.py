@@ -1,0 +1,149 @@
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coatcheck.errors import INVALID_REQUEST, PARSE_ERROR, Refusal
+from coatcheck.mcp.strict_json import dump_json, parse_json
+
+ACCEPTED = {
+    "an object": (b'{"a":1,"b":[true,null,"x"]}', {"a": 1, "b": [True, None, "x"]}),
+    "white space around": (b' \r\n\t{"a":1}\n', {"a": 1}),
+    "a scalar": (b'"x"', "x"),
+    "an escaped name": (b'{"m\\u0065thod":1}', {"method": 1}),
+    "a surrogate pair": (b'"\\ud83d\\ude00"', "\U0001f600"),
+    "an escaped backslash before a u": (b'"\\\\ud800"', "\\ud800"),
+    "the longest integer": (b"9" * 4000, int("9" * 4000)),
+    "a negative integer of that length": (b"-" + b"9" * 4000, -int("9" * 4000)),
+    "a float": (b"0.1", 0.1),
+    "a float with more zeros": (b"1.500", 1.5),
+    "a float in powers of ten": (b"1E2", 100.0),
+    "names that differ": (b'{"name":1,"names":2,"Other":3}', {"name": 1, "names": 2, "Other": 3}),
+    "the same name in two objects": (b'{"a":{"x":1},"b":{"x":2}}', {"a": {"x": 1}, "b": {"x": 2}}),
+    "names beyond ascii": ('{"é":1,"è":2}'.encode(), {"é": 1, "è": 2}),
+    "brackets in strings": (b'{"a":"' + b"[{" * 100 + b'\\""}', {"a": "[{" * 100 + '"'}),
+    "64 levels": (b"[" * 64 + b"]" * 64, None),
+}
+
+REFUSED = {
+    "nothing": (b"", "malformed-json"),
+    "white space": (b"  ", "malformed-json"),
+    "two documents": (b"{}{}", "malformed-json"),
+    "a line of json each": (b'{"a":1}\n{"a":2}', "malformed-json"),
+    "a trailing comma": (b'{"a":1,}', "malformed-json"),
+    "a comment": (b'{"a":1}//x', "malformed-json"),
+    "single quotes": (b"{'a':1}", "malformed-json"),
+    "a leading zero": (b"01", "malformed-json"),
+    "a bare control character": (b'"a\nb"', "malformed-json"),
+    "NaN": (b"[NaN]", "malformed-json"),
+    "Infinity": (b"-Infinity", "malformed-json"),
+    "an open object": (b'{"a":', "malformed-json"),
+    "a byte order mark": (b"\xef\xbb\xbf{}", "not-utf8"),
+    "utf-16": ('{"a":1}'.encode("utf-16"), "not-utf8"),
+    "utf-16 without a mark": ('{"a":1}'.encode("utf-16-le"), "not-utf8"),
+    "utf-32": ('{"a":1}'.encode("utf-32-be"), "not-utf8"),
+    "an overlong form": (b'"\xc0\xaf"', "not-utf8"),
+    "a surrogate in bytes": (b'"\xed\xa0\x80"', "not-utf8"),
+    "latin-1": (b'"\xe9"', "not-utf8"),
+    "a member twice": (b'{"name":"greet","name":"drop"}', "duplicate-member"),
+    "a member twice by escape": (b'{"method":1,"m\\u0065thod":2}', "duplicate-member"),
+    "a member twice, deep inside": (b'{"a":[{"b":{"c":1,"c":1}}]}', "duplicate-member"),
+    "a twin by case": (b'{"name":1,"Name":2}', "twin-member"),
+    "a twin by long s": ('{"params":1,"param\u017f":2}'.encode(), "twin-member"),
+    "a twin by Kelvin sign": ('{"token":1,"to\u212aen":2}'.encode(), "twin-member"),
+    "a twin by full width": ('{"id":1,"\uff49\uff44":2}'.encode(), "twin-member"),
+    "a twin by dotless i": ('{"id":1,"\u0131d":2}'.encode(), "twin-member"),
+    "a twin by composition": ('{"\u00e9":1,"e\u0301":2}'.encode(), "twin-member"),
+    "a NUL in a name": (b'{"name\\u0000":1}', "twin-member"),
+    "half a surrogate pair": (b'"\\ud800"', "lone-surrogate"),
+    "half a pair in a name": (b'{"\\uDFFF":1}', "lone-surrogate"),
+    "5,000 digits": (b"[" + b"1" * 5000 + b"]", "inexact-number"),
+    "4,001 digits": (b"1" * 4001, "inexact-number"),
+    "a float too large": (b"1e400", "inexact-number"),
+    "a float too small": (b"1e-400", "inexact-number"),
+    "a float too precise": (b"0.10000000000000000001", "inexact-number"),
+    "a whole float past 2^53": (b"9007199254740993.0", "inexact-number"),
+    "65 levels": (b"[" * 65 + b"]" * 65, "too-deep"),
+    "65 levels of both kinds": (b'[{"a":' * 33 + b"1" + b"}]" * 33, "too-deep"),
+    "100,000 levels": (b"[" * 100_000, "too-deep"),
+    "100,000 levels, closed": (b"[" * 100_000 + b"]" * 100_000, "too-deep"),
+    "deep after an escaped quote": (b'["\\"",' + b"[" * 64 + b"]" * 65, "too-deep"),
+}
+
+
+@pytest.mark.parametrize(("data", "value"), ACCEPTED.values(), ids=ACCEPTED)
+def test_json_that_every_reader_reads_alike_is_accepted(data, value):
+    parsed = parse_json(data)
+    assert value is None or parsed == value
+
+
+@pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED)
+def test_json_that_readers_disagree_on_is_refused(data, reason):
+    with pytest.raises(Refusal) as refused:
+        parse_json(data)
+    assert (refused.value.reason, refused.value.status) == (reason, 400)
+    syntax = reason in {"malformed-json", "not-utf8"}
+    assert refused.value.code == (PARSE_ERROR if syntax else INVALID_REQUEST)
+
+
+def test_a_refusal_does_not_repeat_the_body():
+    with pytest.raises(Refusal) as refused:
+        parse_json(b'{"hunter2":"hunter2","hunter2":1}')
+    assert "hunter2" not in str(refused.value)
+
+
+def test_minus_zero_stays_minus_zero():
+    assert math.copysign(1, parse_json(b"-0")) == -1
+    assert dump_json(parse_json(b"-0")) == b"-0.0"
+
+
+def test_a_limit_of_its_own_can_be_given():
+    assert parse_json(b"[[1]]", max_depth=2) == [[1]]
+    with pytest.raises(Refusal, match="too-deep"):
+        parse_json(b"[[[1]]]", max_depth=2)
+
+
+texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+names = st.text("abcdefgh\"\\{[é", min_size=1, max_size=6)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=100)
+@given(values, st.booleans())
+def test_what_is_written_reads_back_the_same(value, ascii_only):
+    assert parse_json(dump_json(value)) == value
+    assert parse_json(json.dumps(value, ensure_ascii=ascii_only, indent=1).encode()) == value
+
+
+@settings(max_examples=100)
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True))
+def test_a_number_keeps_its_value_or_is_refused(literal):
+    from fractions import Fraction
+
+    try:
+        written = dump_json(parse_json(literal.encode()))
+    except Refusal as refusal:
+        assert refusal.reason == "inexact-number"
+    else:
+        assert Fraction(written.decode()) == Fraction(literal)
+
+
+@settings(max_examples=100)
+@given(st.text('[]{}"\\a', max_size=200), st.integers(1, 8))
+def test_nothing_but_a_refusal_ever_escapes(text, depth):
+    try:
+        parse_json(text.encode(), max_depth=depth)
+    except Refusal:
+        pass
+
+
+def test_forwarded_json_is_compact_utf8():
+    assert dump_json({"a": [1, 2.5, "é"], "b": None}) == '{"a":[1,2.5,"é"],"b":null}'.encode()
+    with pytest.raises(ValueError, match="JSON compliant"):
+        dump_json(float("nan"))

@@ -1,0 +1,361 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coatcheck.identity.caller import Caller
+from coatcheck.mcp.call import Call
+from coatcheck.policy.conditions import compile_condition
+from coatcheck.policy.decide import decide, knows, may_see
+from coatcheck.policy.decision import Allow, Deny, Hold
+from coatcheck.policy.model import HttpPattern, Policy, Rule, RuleId, Server
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+SHOP = Server("shop", "https://shop.example/mcp", "https", "shop.example", 443, "/mcp")
+OTHER = Server("other", "https://other.example/mcp", "https", "other.example", 443, "/mcp")
+CI = Caller("shop-ci", "github", "s", "t", NOW + timedelta(minutes=5), frozenset({"ci"}), {"repository": "acme/shop"})
+ETL = Caller("etl", "cluster", "s", "t", NOW + timedelta(minutes=5))
+
+
+def rule(rule_id, effect="allow", who=("any",), **what):
+    extra = {"reviewers": ("sre",)} if effect == "approve" else {}
+    return Rule(RuleId(rule_id), who, what.pop("server", "shop"), effect, f"p.yaml:{rule_id}:1", **extra | what)
+
+
+def policy(*rules):
+    return Policy("https://gateway.example", "0" * 64, (), servers={"shop": SHOP, "other": OTHER}, rules=rules)
+
+
+def tool(name, **arguments):
+    return Call("mcp", "tools/call", name, arguments, {"name": name, "arguments": arguments}, 1)
+
+
+def read(uri, method="resources/read"):
+    return Call("mcp", method, uri, {}, {"uri": uri}, 1)
+
+
+def decided(rules, call, caller=CI, server=SHOP):
+    return decide(policy(*rules), caller, server, [call], now=NOW)
+
+
+def test_what_no_rule_permits_is_denied_with_a_sentence_that_names_it():
+    allowed = rule("reads", tools=("get_*",))
+    assert decided([allowed], tool("get_order", order="A-1")) == Allow(("reads",))
+    denied = decided([allowed], tool("delete_order", order="secret-order"))
+    assert denied == Deny("no-rule", "no rule lets shop-ci call delete_order on shop")
+
+
+def test_without_rules_everything_is_denied():
+    for call in (tool("get"), read("file:///x"), Call("mcp", "ping"), Call("http", "GET", "/")):
+        assert isinstance(decided([], call), Deny)
+
+
+def test_no_calls_at_all_are_denied():
+    assert isinstance(decide(policy(rule("all", tools=("*",))), CI, SHOP, [], now=NOW), Deny)
+
+
+@pytest.mark.parametrize(
+    ("who", "is_let_in"),
+    [
+        (("any",), True),
+        (("shop-ci",), True),
+        (("group:ci",), True),
+        (("etl", "group:ci"), True),
+        (("etl",), False),
+        (("ci",), False),
+        (("group:shop-ci",), False),
+        (("group:etl",), False),
+    ],
+    ids=str,
+)
+def test_a_rule_is_for_whom_it_names(who, is_let_in):
+    assert isinstance(decided([rule("r", who=who, tools=("*",))], tool("get")), Allow if is_let_in else Deny)
+
+
+def test_a_rule_on_another_server_does_nothing_here():
+    rules = [rule("r", tools=("*",), server="other")]
+    assert isinstance(decided(rules, tool("get")), Deny)
+    assert isinstance(decided(rules, tool("get"), server=OTHER), Allow)
+
+
+def test_the_strictest_matching_rule_wins_whatever_the_order():
+    allow, approve, deny = (rule(effect, effect, tools=("*",)) for effect in ("allow", "approve", "deny"))
+    for rules in ([allow, approve, deny], [deny, approve, allow], [approve, deny, allow]):
+        assert isinstance(decided(rules, tool("x")), Deny)
+    for rules in ([allow, approve], [approve, allow]):
+        assert isinstance(decided(rules, tool("x")), Hold)
+    assert decided([allow], tool("x")) == Allow(("allow",))
+
+
+def test_a_deny_speaks_with_its_own_message_or_names_itself():
+    assert decided([rule("no", "deny", tools=("x",), message="Ask first.")], tool("x")) == Deny(
+        "rule", "Ask first.", ("no",)
+    )
+    unspoken = decided([rule("no", "deny", tools=("x",))], tool("x"))
+    assert unspoken == Deny("rule", "rule no denies shop-ci to call x on shop", ("no",))
+
+
+def test_several_approvals_are_asked_by_the_most_demanding_and_all_are_listed():
+    quick = rule("b-quick", "approve", tools=("*",), expires=timedelta(minutes=5), message="quick")
+    slow = rule("c-slow", "approve", tools=("*",), expires=timedelta(minutes=30))
+    two = rule("a-two", "approve", tools=("*",), quorum=2, expires=timedelta(hours=1), message="two")
+    held = decided([slow, quick], tool("x"))
+    assert held == Hold(("b-quick", "c-slow"), ("sre",), 1, timedelta(minutes=5), "quick")
+    held = decided([slow, two, quick, rule("allow", tools=("*",))], tool("x"))
+    assert held == Hold(("a-two", "b-quick", "c-slow"), ("sre",), 2, timedelta(hours=1), "two")
+
+
+def test_a_shadow_rule_does_nothing():
+    shadow = rule("shadow", "deny", tools=("*",), shadow=True)
+    assert decided([shadow, rule("reads", tools=("*",))], tool("x")) == Allow(("reads",))
+    assert isinstance(decided([rule("shadow", tools=("*",), shadow=True)], tool("x")), Deny)
+
+
+def test_a_batch_takes_the_strictest_of_its_calls():
+    rules = policy(
+        rule("reads", tools=("get",)),
+        rule("merges", "approve", tools=("merge", "ship")),
+        rule("ships", "approve", tools=("ship",), quorum=2),
+    )
+
+    def batch(*names):
+        return decide(rules, CI, SHOP, [tool(name) for name in names], now=NOW)
+
+    assert batch("get", "get") == Allow(("reads",))
+    assert batch("get", "merge") == Hold(("merges",), ("sre",), 1, timedelta(minutes=15))
+    assert batch("merge", "ship", "get") == Hold(("merges", "ships"), ("sre",), 2, timedelta(minutes=15))
+    assert batch("get", "delete", "merge").reason == "no-rule"
+
+
+def test_a_condition_narrows_its_rule():
+    own = compile_condition('args.owner + "/" + args.repo == caller.claims.repository')
+    rules = [rule("merges", tools=("merge",), when=own)]
+    assert decided(rules, tool("merge", owner="acme", repo="shop")) == Allow(("merges",))
+    assert decided(rules, tool("merge", owner="acme", repo="bank")).reason == "no-rule"
+
+
+@pytest.mark.parametrize("effect", ["allow", "approve", "deny"])
+def test_a_condition_that_cannot_be_checked_denies_whatever_its_effect(effect):
+    broken = rule("broken", effect, tools=("merge",), when=compile_condition("args.amount < 5"))
+    fine = rule("fine", tools=("*",))
+    denied = decided([fine, broken], tool("merge", amount="secret"))
+    assert (denied.reason, denied.rules) == ("condition-error", ("broken",))
+    assert "broken" in denied.message
+    assert "secret" not in denied.message
+    assert isinstance(decided([fine, broken], tool("other", amount="secret")), Allow)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "initialize",
+        "ping",
+        "server/discover",
+        "logging/setLevel",
+        "tools/list",
+        "resources/list",
+        "resources/templates/list",
+        "prompts/list",
+        "notifications/initialized",
+        "notifications/cancelled",
+        "notifications/progress",
+        "notifications/roots/list_changed",
+        "GET",
+        "DELETE",
+    ],
+)
+def test_the_handshake_and_lists_are_for_callers_with_some_rule_on_the_server(method):
+    rules = [rule("reads", who=("shop-ci",), tools=("get",)), rule("no", "deny", who=("etl",), tools=("x",))]
+    call = Call("mcp", method)
+    assert decided(rules, call) == Allow()
+    assert decided(rules, call, caller=ETL).reason == "no-rule"
+    assert decided(rules, call, server=OTHER).reason == "no-rule"
+    assert isinstance(decided([replace(rules[0], shadow=True)], call), Deny)
+
+
+def test_a_deny_may_name_even_the_handshake_and_an_approval_never_holds_it():
+    reads = rule("reads", tools=("get",))
+    assert isinstance(decided([reads, rule("no", "deny", methods=("tools/list",))], Call("mcp", "tools/list")), Deny)
+    assert decided([reads, rule("ask", "approve", methods=("*",))], Call("mcp", "initialize")) == Allow()
+
+
+def test_the_transports_own_get_is_not_an_http_get():
+    assert isinstance(decided([rule("reads", tools=("get",))], Call("http", "GET", "/mcp")), Deny)
+    assert isinstance(decided([rule("reads", tools=("get",))], Call("mcp", "POST")), Deny)
+
+
+@pytest.mark.parametrize("method", ["resources/read", "resources/subscribe", "resources/unsubscribe"])
+def test_resources_are_matched_by_uri(method):
+    rules = [rule("docs", resources=("file:///docs/**",))]
+    assert isinstance(decided(rules, read("file:///docs/a", method)), Allow)
+    assert isinstance(decided(rules, read("file:///etc/a", method)), Deny)
+    assert isinstance(decided(rules, read("file:///docs/../etc/a", method)), Deny)
+
+
+def test_prompts_are_matched_by_name_and_no_aspect_stands_for_another():
+    rules = [rule("prompts", prompts=("review",))]
+    assert isinstance(decided(rules, Call("mcp", "prompts/get", "review")), Allow)
+    assert isinstance(decided(rules, tool("review")), Deny)
+    assert isinstance(decided(rules, read("review")), Deny)
+
+
+def test_a_completion_is_matched_by_what_it_refers_to():
+    rules = [rule("r", prompts=("review",), resources=("file:///docs/**",))]
+
+    def complete(ref):
+        return decided(rules, Call("mcp", "completion/complete", None, {}, {"ref": ref, "argument": {}}, 1))
+
+    assert isinstance(complete({"type": "ref/prompt", "name": "review"}), Allow)
+    assert isinstance(complete({"type": "ref/resource", "uri": "file:///docs/{path}"}), Allow)
+    assert isinstance(complete({"type": "ref/prompt", "name": "other"}), Deny)
+    assert isinstance(complete({"type": "ref/resource", "uri": "file:///etc/{path}"}), Deny)
+    for odd in (None, "review", {"type": "ref/tool", "name": "review"}, {"type": ["ref/prompt"]}, {"name": "review"}):
+        assert complete(odd).reason == "unknown-method"
+
+
+def test_other_methods_are_permitted_by_name_only():
+    rules = [rule("tasks", methods=("tasks/*",)), rule("all-tools", tools=("*",))]
+    assert isinstance(decided(rules, Call("mcp", "tasks/get")), Allow)
+    assert decided(rules, Call("mcp", "sampling/createMessage")).reason == "unknown-method"
+    assert decided(rules, Call("mcp", "Tasks/get")).reason == "unknown-method"
+
+
+def test_permitting_methods_never_permits_tools_but_denying_them_does_deny():
+    assert isinstance(decided([rule("m", methods=("*",))], tool("get")), Deny)
+    assert isinstance(decided([rule("m", methods=("*",))], read("file:///x")), Deny)
+    tools = rule("t", tools=("*",))
+    assert isinstance(decided([tools, rule("m", "deny", methods=("tools/*",))], tool("get")), Deny)
+    assert isinstance(decided([tools, rule("m", "deny", methods=("tasks/*",))], tool("get")), Allow)
+
+
+def test_plain_http_is_matched_by_method_and_path():
+    rules = [
+        rule("reads", http=(HttpPattern("GET", "/repos/**"),)),
+        rule("no", "deny", http=(HttpPattern("*", "/repos/secret/**"),)),
+    ]
+    assert isinstance(decided(rules, Call("http", "GET", "/repos/shop")), Allow)
+    assert (
+        decided(rules, Call("http", "POST", "/repos/shop")).message == "no rule lets shop-ci POST /repos/shop on shop"
+    )
+    assert isinstance(decided(rules, Call("http", "GET", "/repos/secret%2Fkey")), Deny)
+    assert isinstance(decided(rules, Call("http", "GET", "/repos/x/../../admin")), Deny)
+    assert isinstance(decided(rules, tool("GET /repos/shop")), Deny)
+
+
+@pytest.mark.parametrize("name", ["", "get\n", "get\u202e", "\uff47et", "g" * 300, "get x"])
+def test_odd_names_are_denied_under_a_wildcard_and_shown_escaped(name):
+    denied = decided([rule("all", tools=("*",))], tool(name))
+    assert denied.reason == "no-rule"
+    assert denied.message.isprintable()
+    assert len(denied.message) < 400
+
+
+def test_lists_show_what_could_be_allowed_or_approved():
+    when = compile_condition("args.n < 5")
+    rules = policy(
+        rule("reads", who=("shop-ci",), tools=("get_*",), prompts=("p",)),
+        rule("merges", "approve", who=("shop-ci",), tools=("merge",), when=when),
+        rule("never", "deny", tools=("get_secret",)),
+        rule("sometimes", "deny", tools=("get_order",), when=when),
+        rule("docs", resources=("file:///docs/**",)),
+        rule("private", "deny", resources=("file:///docs/private/**",)),
+    )
+
+    def sees(kind, name, caller=CI):
+        return may_see(rules, caller, SHOP, kind, name, now=NOW)
+
+    assert [name for name in ("get_x", "merge", "get_order", "get_secret", "drop") if sees("tools", name)] == [
+        "get_x",
+        "merge",
+        "get_order",
+    ]
+    assert not sees("tools", "get_x", ETL)
+    assert sees("prompts", "p")
+    assert not sees("prompts", "q")
+    assert sees("resources", "file:///docs/a")
+    assert not sees("resources", "file:///docs/private/a")
+    assert sees("resources", "file:///docs/{name}")
+    assert sees("resources", "file:///{+path}")
+    assert not sees("resources", "file:///docs/private/{name}")
+    assert not sees("resources", "file:///etc/{name}")
+
+
+def test_a_caller_is_known_where_a_rule_permits_it_something():
+    rules = policy(
+        rule("a", who=("group:ci",), tools=("x",)),
+        rule("b", "deny", who=("etl",), tools=("x",)),
+        rule("c", "approve", who=("etl",), tools=("x",), server="other"),
+    )
+    assert knows(rules, CI, SHOP)
+    assert not knows(rules, CI, OTHER)
+    assert not knows(rules, ETL, SHOP)
+    assert knows(rules, ETL, OTHER)
+
+
+NAMES = st.sampled_from(["get", "get_order", "delete", "delete_order", "a/b", "x\n"])
+CONDITIONS = st.sampled_from([None, *map(compile_condition, ("args.n < 5", "args.n > 2", "args.flag"))])
+RULES = st.builds(
+    Rule,
+    id=st.integers(0, 99).map(lambda n: RuleId(f"r{n}")),
+    who=st.sampled_from([("any",), ("shop-ci",), ("group:ci",), ("etl",)]),
+    server=st.sampled_from(["shop", "shop", "other"]),
+    effect=st.sampled_from(["allow", "approve", "deny"]),
+    where=st.just("p.yaml:1:1"),
+    tools=st.lists(st.sampled_from(["*", "get*", "delete_*", "*_order", "get", "a/b"]), max_size=2).map(tuple),
+    methods=st.sampled_from([(), (), ("*",), ("tools/*",), ("tasks/get",)]),
+    when=CONDITIONS,
+    reviewers=st.just(("sre",)),
+    quorum=st.integers(1, 2),
+    expires=st.sampled_from([timedelta(minutes=5), timedelta(minutes=15)]),
+    shadow=st.booleans(),
+)
+LISTS = st.lists(RULES, max_size=6, unique_by=lambda made: made.id)
+ARGUMENTS = st.dictionaries(st.sampled_from(["n", "flag"]), st.integers(0, 9) | st.booleans() | st.just("x"))
+CALLS = st.builds(lambda name, arguments: tool(name, **arguments), NAMES, ARGUMENTS) | st.sampled_from(
+    [Call("mcp", "tasks/get"), Call("mcp", "tools/list"), Call("mcp", "ping")]
+)
+BATCHES = st.lists(CALLS, min_size=1, max_size=3)
+STRICTNESS = {Allow: 0, Hold: 1, Deny: 2}
+
+
+@given(LISTS, BATCHES, RULES)
+@settings(max_examples=150)
+def test_adding_a_deny_never_makes_a_decision_less_strict(rules, calls, added):
+    added = replace(added, id=RuleId("added"), effect="deny")
+    before = decide(policy(*rules), CI, SHOP, calls, now=NOW)
+    after = decide(policy(*rules, added), CI, SHOP, calls, now=NOW)
+    assert STRICTNESS[type(after)] >= STRICTNESS[type(before)]
+
+
+@given(LISTS, BATCHES, st.randoms(use_true_random=False))
+@settings(max_examples=150)
+def test_the_order_of_rules_never_matters(rules, calls, random):
+    shuffled = random.sample(rules, len(rules))
+    assert decide(policy(*rules), CI, SHOP, calls, now=NOW) == decide(policy(*shuffled), CI, SHOP, calls, now=NOW)
+
+
+@given(LISTS, NAMES, ARGUMENTS)
+@settings(max_examples=150)
+def test_what_a_list_hides_is_denied_for_every_argument(rules, name, arguments):
+    made = policy(*rules)
+    if not may_see(made, CI, SHOP, "tools", name, now=NOW):
+        assert isinstance(decide(made, CI, SHOP, [tool(name, **arguments)], now=NOW), Deny)
+
+
+@given(LISTS, BATCHES)
+@settings(max_examples=150)
+def test_a_batch_is_allowed_only_when_each_call_is(rules, calls):
+    made = policy(*rules)
+    whole = decide(made, CI, SHOP, calls, now=NOW)
+    each = [decide(made, CI, SHOP, [call], now=NOW) for call in calls]
+    assert STRICTNESS[type(whole)] == max(STRICTNESS[type(one)] for one in each)
+
+
+@given(LISTS, CALLS)
+@settings(max_examples=150)
+def test_only_a_permitting_rule_that_names_the_caller_lets_anything_through(rules, call):
+    made = policy(*rules)
+    if not knows(made, CI, SHOP):
+        assert isinstance(decide(made, CI, SHOP, [call], now=NOW), Deny)
