@@ -121,7 +121,6 @@ class Gateway:
     name = "coatcheck"
 
     def __init__(self) -> None:
-        self.addons: list[object] = []
         self._parts: Parts | None = None
         self._locked: Mapping[str, object] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -155,7 +154,8 @@ class Gateway:
         parts.recorder.start()
         self_test(parts.exchanges, ctx.options)
         dispatch.install(ctx.master.addons)
-        self.addons = [parts.stages]
+        # the hooks become this addon's own: mitmproxy cannot unload it without asking `done`
+        vars(self).update(parts.stages.hooks)
         self._locked = lockdown.snapshot(ctx.options)
 
     async def running(self) -> None:

@@ -20,7 +20,7 @@ from bench_lib import report
 from bench_lib.load import BenchError, Tool
 from bench_lib.measure import measure
 from bench_lib.subjects import BARE, COATCHECK, DIRECT, SUBJECTS, Cores, Subject, running, split_cores
-from story.part import StoryError
+from story.part import StoryError, end_in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
+    end_in_order()
     cores = split_cores()
     if cores.others:
         os.sched_setaffinity(0, cores.others)

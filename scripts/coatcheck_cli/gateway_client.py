@@ -46,7 +46,7 @@ class GatewayClient:
         """
         connection: http.client.HTTPConnection | None = None
         try:
-            target = urlsplit(url)
+            target = _parsed(url)
             connection = self._connection(target)
             connection.putrequest(method, _place(target), skip_accept_encoding=True)
             extra = {"Accept-Encoding": "identity"} | ({} if target.scheme == "https" else self._credential)
@@ -78,6 +78,14 @@ class GatewayClient:
         except (OSError, ValueError):
             hint = "--ca takes the gateway's CA certificate"
             raise CoatcheckError("not a CA certificate", where=str(self._ca), hint=hint) from None
+
+
+def _parsed(url: str) -> SplitResult:
+    """The URL in parts. Raises `ValueError` where it is none, or has characters that `urlsplit` would drop."""
+    target = urlsplit(url)
+    if target.scheme not in {"http", "https"} or not target.hostname or not url.isprintable() or " " in url:
+        raise ValueError("not a URL")
+    return target
 
 
 def _place(target: SplitResult) -> str:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from story.cast import Cast
-from story.part import StoryError
+from story.part import StoryError, end_in_order
 from story.scene import Scene
 from story.steps import STEPS
 
@@ -32,6 +32,7 @@ def play(scene: Scene, steps: Sequence[tuple[str, Callable[[Scene], str]]]) -> i
 
 def main() -> None:
     """The command line; takes no arguments."""
+    end_in_order()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coatcheck-demo-")))
         try:

@@ -11,6 +11,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,11 @@ def free_port() -> int:
             probe.bind((LOOPBACK, port))
             return port
     raise StoryError("no free port found")
+
+
+def end_in_order() -> None:
+    """Makes SIGTERM leave this program's `with` blocks, so that what it started ends with it."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
 
 
 def clean_environment(**variables: str) -> dict[str, str]:

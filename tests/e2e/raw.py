@@ -134,7 +134,7 @@ class RawClient:
         self.buffer += data
 
 
-def call(tool: str, arguments: dict | None = None, *, id: int | str = 1) -> bytes:
+def call(tool: str, arguments: dict | None = None, *, call_id: int | str = 1) -> bytes:
     """A tools/call of the 2025-11-25 form."""
     params = {"name": tool, "arguments": arguments or {}}
-    return json.dumps({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).encode()
+    return json.dumps({"jsonrpc": "2.0", "id": call_id, "method": "tools/call", "params": params}).encode()

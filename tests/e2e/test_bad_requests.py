@@ -4,7 +4,6 @@ import json
 from urllib.parse import urlsplit
 
 import pytest
-
 from raw import RawClient, call
 
 pytestmark = pytest.mark.e2e
@@ -130,7 +129,7 @@ def test_the_clients_token_never_reaches_the_server(stage) -> None:
 def test_an_upstream_that_is_down_is_a_502_in_json_rpc(fresh) -> None:
     fresh.shop.kill()
     with fresh.gateway() as gateway, RawClient(gateway, fresh) as client:
-        reply = client.tunnel(fresh.token()).post(call("get_order", id="mine"))
+        reply = client.tunnel(fresh.token()).post(call("get_order", call_id="mine"))
         assert reply.status == 502
         assert reply.headers["content-type"] == "application/json"
         assert reply.json["id"] == "mine"

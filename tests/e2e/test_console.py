@@ -5,9 +5,9 @@ import urllib.error
 import urllib.request
 
 import pytest
+from test_way import wait_for_approval
 
 from story.processes import Gateway, run_cli
-from test_way import wait_for_approval
 
 pytestmark = pytest.mark.e2e
 

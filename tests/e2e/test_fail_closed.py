@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from raw import RawClient, call
-from story.processes import BIN, Gateway, clean_environment
-from story.part import LOOPBACK
+
+from story.processes import Gateway
 
 pytestmark = pytest.mark.e2e
 
@@ -40,14 +39,27 @@ class FaultyGateway(Gateway):
         self.command = tuple(str(FAULTY) if part.endswith("addons/gateway.py") else part for part in self.command)
 
 
-def send(cast, fault: str):
+META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+MODERN = {"MCP_Protocol_Version": "2026-07-28", "Mcp_Method": "tools/call", "Mcp_Name": "get_order"}
+
+
+def modern_call(tool: str, arguments: dict) -> bytes:
+    """A call the shop answers with plain JSON."""
+    params = {"name": tool, "arguments": arguments, "_meta": META}
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
+
+
+def send(cast, fault: str, *, modern: bool = True):
     """One allowed call through a gateway with `fault`; the reply, or None where the connection just ended."""
     with FaultyGateway(cast, fault) as gateway, RawClient(gateway, cast) as client:
         try:
             reply = client.connect(cast.token())
             if reply.status != 200:
                 return reply
-            return client.start_tls().post(call("get_order", {"order_id": "F"}))
+            client.start_tls()
+            if modern:
+                return client.post(modern_call("get_order", {"order_id": "CANARY"}), **MODERN)
+            return client.post(call("get_order", {"order_id": "X"}))
         except (EOFError, OSError):
             return None
 
@@ -74,14 +86,14 @@ def test_a_hook_that_raises_lets_no_byte_reach_the_server(cast, kind, where) -> 
 @pytest.mark.parametrize("where", AFTER_THE_WIRE)
 def test_a_hook_that_raises_on_the_way_back_withholds_the_answer(cast, where) -> None:
     reply = send(cast, f"raise:{where}")
-    assert reply is None or reply.status >= 500
-    if reply is not None:
-        assert b"F" not in reply.body or reply.json["error"]["data"]["reason"] == "gateway-fault"
+    assert reply.status == 503
+    assert b"CANARY" not in reply.body
+    assert reply.json["error"]["data"]["reason"] == "gateway-fault"
 
 
 def test_an_edit_after_the_release_is_not_sent(cast) -> None:
     before = cast.executed()
-    reply = send(cast, "edit")
+    reply = send(cast, "edit", modern=False)
     assert reply.status == 503
     assert reply.json["error"]["data"]["reason"] == "not-released"
     assert cast.executed() == before
@@ -89,7 +101,7 @@ def test_an_edit_after_the_release_is_not_sent(cast) -> None:
 
 def test_it_is_the_digest_check_that_stops_the_edit(cast) -> None:
     before = len(cast.executed())
-    send(cast, "edit-unchecked")
+    send(cast, "edit-unchecked", modern=False)
     assert [done["tool"] for done in cast.executed()[before:]] == ["delete_order"]
 
 
@@ -122,6 +134,6 @@ def test_editing_or_removing_the_script_ends_the_process(cast, tmp_path) -> None
         script.write_text((FAULTY.parents[3] / "addons" / "gateway.py").read_text())
         gateway = Gateway(cast.policy, cast.state, output=tmp_path / "out")
         gateway.command = tuple(str(script) if part.endswith("gateway.py") else part for part in gateway.command)
-        gateway.start()
-        spoil(script)
-        assert gateway.wait(timeout_seconds=5) == 70
+        with gateway:
+            spoil(script)
+            assert gateway.wait(timeout_seconds=5) == 70

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-
 from raw import RawClient, call
-from story.processes import run_cli
 from test_way import wait_for_approval
+
+from story.processes import run_cli
 
 pytestmark = pytest.mark.e2e
 

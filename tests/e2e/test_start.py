@@ -104,8 +104,9 @@ def test_a_taken_port_is_a_clear_error(cast, which) -> None:
     assert "in use" in done.stdout + done.stderr
 
 
-def test_a_second_gateway_on_the_same_state_is_refused(stage) -> None:
-    refuses(start(stage.cast), "error:")
+def test_a_second_gateway_on_the_same_state_is_refused(cast) -> None:
+    with cast.gateway():
+        refuses(start(cast), "error:", "in use")
 
 
 @pytest.mark.parametrize("form", ["mitmdump", "mitmweb", "run"])

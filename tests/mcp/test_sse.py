@@ -1,3 +1,4 @@
+import itertools
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from coatcheck.mcp.sse import Event, SseError, SseRewriter
 
 def events_of(stream, **options):
     seen = []
-    rewriter = SseRewriter(lambda event: seen.append(event), **options)
+    rewriter = SseRewriter(seen.append, **options)
     rewriter.feed(stream)
     rewriter.finish()
     return seen
@@ -126,8 +127,10 @@ def test_many_comments_without_blank_lines_are_no_large_event():
 
 
 lines = st.sampled_from(
-    [b"data: x", b"data:y", b"data", b"id: 1", b"id", b"event: m", b"retry: 9", b": c", b":", b"junk", b"", b"", b""]
-    + ["data: é\u2028".encode(), b"\xef\xbb\xbfdata: b", b"data: \xff", b"data: " + b"z" * 40]
+    (
+        *(b"data: x", b"data:y", b"data", b"id: 1", b"id", b"event: m", b"retry: 9", b": c", b":", b"junk", b"", b""),
+        *("data: é\u2028".encode(), b"\xef\xbb\xbfdata: b", b"data: \xff", b"data: " + b"z" * 40),
+    )
 )
 line_ends = st.sampled_from([b"\n", b"\r", b"\r\n"])
 streams = st.lists(st.tuples(lines, line_ends), max_size=14).map(lambda pairs: b"".join(a + b for a, b in pairs))
@@ -139,7 +142,7 @@ streams = st.lists(st.tuples(lines, line_ends), max_size=14).map(lambda pairs: b
 @example(b"data: x\n:c\n\n", [8], 7)
 def test_the_output_depends_on_the_bytes_not_on_how_they_were_split(stream, cuts, max_event):
     places = sorted({0, *(cut for cut in cuts if cut < len(stream)), len(stream)})
-    pieces = [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [stream[a:b] for a, b in itertools.pairwise(places)]
     whole = rewritten([stream], max_event=max_event)
     assert rewritten(pieces, max_event=max_event) == whole
     assert rewritten([stream[at : at + 1] for at in range(len(stream))], max_event=max_event) == whole

@@ -2,8 +2,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from coatcheck.identity.caller import Caller
 from coatcheck.mcp.call import Call
@@ -184,6 +182,8 @@ def test_a_deny_may_name_even_the_handshake_and_an_approval_never_holds_it():
 def test_the_transports_own_get_is_not_an_http_get():
     assert isinstance(decided([rule("reads", tools=("get",))], Call("http", "GET", "/mcp")), Deny)
     assert isinstance(decided([rule("reads", tools=("get",))], Call("mcp", "POST")), Deny)
+    assert isinstance(decided([rule("reads", tools=("get",))], Call("mcp", "GET", id=1)), Deny)
+    assert isinstance(decided([rule("reads", tools=("get",))], Call("mcp", "DELETE", params={"a": 1})), Deny)
 
 
 @pytest.mark.parametrize("method", ["resources/read", "resources/subscribe", "resources/unsubscribe"])
@@ -236,9 +236,8 @@ def test_plain_http_is_matched_by_method_and_path():
         rule("no", "deny", http=(HttpPattern("*", "/repos/secret/**"),)),
     ]
     assert isinstance(decided(rules, Call("http", "GET", "/repos/shop")), Allow)
-    assert (
-        decided(rules, Call("http", "POST", "/repos/shop")).message == "no rule lets shop-ci POST /repos/shop on shop"
-    )
+    denied = decided(rules, Call("http", "POST", "/repos/shop"))
+    assert denied.message == "no rule lets shop-ci POST /repos/shop on shop"
     assert isinstance(decided(rules, Call("http", "GET", "/repos/secret%2Fkey")), Deny)
     assert isinstance(decided(rules, Call("http", "GET", "/repos/x/../../admin")), Deny)
     assert isinstance(decided(rules, tool("GET /repos/shop")), Deny)
@@ -292,70 +291,3 @@ def test_a_caller_is_known_where_a_rule_permits_it_something():
     assert not knows(rules, CI, OTHER)
     assert not knows(rules, ETL, SHOP)
     assert knows(rules, ETL, OTHER)
-
-
-NAMES = st.sampled_from(["get", "get_order", "delete", "delete_order", "a/b", "x\n"])
-CONDITIONS = st.sampled_from([None, *map(compile_condition, ("args.n < 5", "args.n > 2", "args.flag"))])
-RULES = st.builds(
-    Rule,
-    id=st.integers(0, 99).map(lambda n: RuleId(f"r{n}")),
-    who=st.sampled_from([("any",), ("shop-ci",), ("group:ci",), ("etl",)]),
-    server=st.sampled_from(["shop", "shop", "other"]),
-    effect=st.sampled_from(["allow", "approve", "deny"]),
-    where=st.just("p.yaml:1:1"),
-    tools=st.lists(st.sampled_from(["*", "get*", "delete_*", "*_order", "get", "a/b"]), max_size=2).map(tuple),
-    methods=st.sampled_from([(), (), ("*",), ("tools/*",), ("tasks/get",)]),
-    when=CONDITIONS,
-    reviewers=st.just(("sre",)),
-    quorum=st.integers(1, 2),
-    expires=st.sampled_from([timedelta(minutes=5), timedelta(minutes=15)]),
-    shadow=st.booleans(),
-)
-LISTS = st.lists(RULES, max_size=6, unique_by=lambda made: made.id)
-ARGUMENTS = st.dictionaries(st.sampled_from(["n", "flag"]), st.integers(0, 9) | st.booleans() | st.just("x"))
-CALLS = st.builds(lambda name, arguments: tool(name, **arguments), NAMES, ARGUMENTS) | st.sampled_from(
-    [Call("mcp", "tasks/get"), Call("mcp", "tools/list"), Call("mcp", "ping")]
-)
-BATCHES = st.lists(CALLS, min_size=1, max_size=3)
-STRICTNESS = {Allow: 0, Hold: 1, Deny: 2}
-
-
-@given(LISTS, BATCHES, RULES)
-@settings(max_examples=150)
-def test_adding_a_deny_never_makes_a_decision_less_strict(rules, calls, added):
-    added = replace(added, id=RuleId("added"), effect="deny")
-    before = decide(policy(*rules), CI, SHOP, calls, now=NOW)
-    after = decide(policy(*rules, added), CI, SHOP, calls, now=NOW)
-    assert STRICTNESS[type(after)] >= STRICTNESS[type(before)]
-
-
-@given(LISTS, BATCHES, st.randoms(use_true_random=False))
-@settings(max_examples=150)
-def test_the_order_of_rules_never_matters(rules, calls, random):
-    shuffled = random.sample(rules, len(rules))
-    assert decide(policy(*rules), CI, SHOP, calls, now=NOW) == decide(policy(*shuffled), CI, SHOP, calls, now=NOW)
-
-
-@given(LISTS, NAMES, ARGUMENTS)
-@settings(max_examples=150)
-def test_what_a_list_hides_is_denied_for_every_argument(rules, name, arguments):
-    made = policy(*rules)
-    if not may_see(made, CI, SHOP, "tools", name, now=NOW):
-        assert isinstance(decide(made, CI, SHOP, [tool(name, **arguments)], now=NOW), Deny)
-
-
-@given(LISTS, BATCHES)
-@settings(max_examples=150)
-def test_a_batch_is_allowed_only_when_each_call_is(rules, calls):
-    made = policy(*rules)
-    whole = decide(made, CI, SHOP, calls, now=NOW)
-    each = [decide(made, CI, SHOP, [call], now=NOW) for call in calls]
-    assert STRICTNESS[type(whole)] == max(STRICTNESS[type(one)] for one in each)
-
-
-@given(LISTS, CALLS)
-@settings(max_examples=150)
-def test_only_a_permitting_rule_that_names_the_caller_lets_anything_through(rules, call):
-    made = policy(*rules)
-    if not knows(made, CI, SHOP):
-        assert isinstance(decide(made, CI, SHOP, [call], now=NOW), Deny)

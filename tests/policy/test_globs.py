@@ -170,7 +170,7 @@ PLACES = st.lists(st.sampled_from(["a", "b", "ab", "ba"]), min_size=1, max_size=
 
 
 @given(SEGMENTS, PLACES)
-@settings(max_examples=300)
+@settings(max_examples=500)
 def test_matching_segments_agrees_with_a_plain_search_over_every_split(pattern, place):
     def one(glob, text):
         if not glob:
@@ -184,15 +184,13 @@ def test_matching_segments_agrees_with_a_plain_search_over_every_split(pattern, 
             return not left
         if globs_left[0] == "**":
             if len(globs_left) == 1:
-                return True
+                return bool(left)  # `a/**` needs the slash after `a`
             return any(walks(globs_left[1:], left[n:]) for n in range(len(left) + 1))
         return bool(left) and one(globs_left[0], left[0]) and walks(globs_left[1:], left[1:])
 
     made = HttpPattern("GET", "/" + "/".join(pattern))
     path = "/" + "/".join(place)
     expected = walks(pattern, place)
-    if pattern[-1] == "**" and len(place) < len([s for s in pattern if s != "**"]) + 1:
-        return  # `a/**` needs the slash after `a`: told by the table above
     assert globs.matches_path(made, "GET", path) is expected
     assert globs.denies_path(made, "GET", path) is expected
 

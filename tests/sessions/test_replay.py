@@ -28,7 +28,7 @@ class Shop(BaseHTTPRequestHandler):
         self.server.asked.append(("GET", self.path, dict(self.headers), None))
         self._answer(200, {"stock": 3})
 
-    do_DELETE = do_GET
+    do_DELETE = do_GET  # noqa: N815
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -64,7 +64,7 @@ class Shop(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
 
 
@@ -169,15 +169,21 @@ def test_reads_are_always_sent(shop: ShopServer, record, method: str):
     [
         pytest.param({"message": rpc("logging/setLevel")}, "not a read: logging/setLevel", id="another method"),
         pytest.param({"message": rpc("tasks/cancel", taskId="t")}, "not a read: tasks/cancel", id="a task"),
-        pytest.param({"message": rpc("notifications/cancelled", None)}, "a notification of its own moment", id="cancel"),
         pytest.param(
-            {"message": {"jsonrpc": "2.0", "id": 1, "result": {}}}, "an answer to the server, not a question", id="answer"
+            {"message": rpc("notifications/cancelled", None)}, "a notification of its own moment", id="cancelled"
+        ),
+        pytest.param(
+            {"message": {"jsonrpc": "2.0", "id": 1, "result": {}}},
+            "an answer to the server, not a question",
+            id="answer",
         ),
         pytest.param({"message": None, "http": "DELETE"}, "not a read: DELETE", id="the end of a session"),
         pytest.param({"message": {"x": 1}}, "not a read: POST", id="plain HTTP"),
         pytest.param({"message": None, "http": "GET"}, "a stream of events, not a question", id="a stream"),
         pytest.param({"message": rpc("ping"), "raw": b'{"jsonrpc":"2.0"'}, "not a read: POST", id="not JSON"),
-        pytest.param({"message": rpc("ping"), "raw": b"x" * 1_100_000}, "its body was cut when it was recorded", id="cut"),
+        pytest.param(
+            {"message": rpc("ping"), "raw": b"x" * 1_100_000}, "its body was cut when it was recorded", id="cut"
+        ),
         pytest.param(
             {"message": rpc("ping"), "raw": b'[{"jsonrpc":"2.0","method":"ping","id":1},1]'},
             "some of its messages are not JSON-RPC",
@@ -205,11 +211,10 @@ def test_a_record_that_calls_itself_a_read_is_judged_by_its_bytes(label: str, me
 
     class Crafted:
         def exchanges(self):
-            body: Json = rpc(method, name="refund")
-            line = RequestLine(
-                1, datetime.now(UTC), "POST", "http://x.test/", (), Body.of(json.dumps([body] if in_batch else body).encode()),
-                (CallLine(label),), "allow", (),
-            )  # fmt: skip
+            message: Json = rpc(method, name="refund")
+            body = Body.of(json.dumps([message] if in_batch else message).encode())
+            calls = (CallLine(label),)
+            line = RequestLine(1, datetime.now(UTC), "POST", "http://x.test/", (), body, calls, "allow", ())
             yield Exchange(1, line)
 
     def send(*_: object):

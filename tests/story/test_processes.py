@@ -69,6 +69,25 @@ def test_a_failing_block_leaves_no_process(tmp_path: Path):
     assert not Path(f"/proc/{process}").exists()
 
 
+def test_a_program_that_is_terminated_leaves_no_process(tmp_path: Path):
+    inner = [sys.executable, "-c", "import signal; signal.pause()"]
+    code = f"""
+import signal
+from pathlib import Path
+from story.part import Part, end_in_order
+end_in_order()
+with Part("inner", {inner!r}, output=Path({str(tmp_path / "inner.out")!r}), environment={{}}) as part:
+    print("inner", part.pid, flush=True)
+    signal.pause()
+"""
+    outer = part(code, tmp_path, exit_codes=(143,)).start()
+    outer.wait_for(lambda: "inner" in outer.text())
+    process = int(outer.text().split()[1])
+    assert Path(f"/proc/{process}").exists()
+    assert outer.stop() == 143
+    assert not Path(f"/proc/{process}").exists()
+
+
 def test_a_free_port_is_free():
     ports = {free_port() for _ in range(20)}
     assert len(ports) > 1

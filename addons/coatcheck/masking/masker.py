@@ -8,33 +8,21 @@ Law: where two rules cover the same text, the stricter form wins: redact, then h
 
 import hashlib
 import hmac
-import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from operator import is_
-from typing import cast
 
-from coatcheck.errors import Refusal
 from coatcheck.masking.detectors import DETECTORS, Detector
 from coatcheck.masking.paths import FieldPath, parse_path
 from coatcheck.masking.protected import MESSAGE, NOTHING, Protected
+from coatcheck.masking.strings import document_in, holding, is_card_sized, looks_like_json, strings_in
 from coatcheck.mcp.call import Json
-from coatcheck.mcp.strict_json import dump_json, parse_json
+from coatcheck.mcp.strict_json import dump_json
 from coatcheck.policy.model import MaskForm, MaskRule
-
-MAX_TEXT_JSON = 1024 * 1024
-"""Characters of a string that is still read as JSON."""
-MAX_NESTING = 3
-"""JSON in a string in JSON in a string…: how many times over it is read."""
 
 _REDACTED = "[redacted]"
 _STRICTEST_FIRST: tuple[MaskForm, ...] = ("redact", "hash", "partial")
-_JSON_STARTS = "{[ \t\r\n"
-_JSON_START = re.compile(r'[ \t\r\n]*(?:\[|\{[ \t\r\n]*(?:\}|"(?:[^"\\]|\\.)*"[ \t\r\n]*:))')
-_LEAST_CARD, _MOST_CARD = 10**12, 10**19
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +87,13 @@ class Masker:
 
     def _mask(self, value: Json, hits: Counter[str], keep: Protected, level: int) -> Json:
         """Searches everything at once first: most values hold nothing to mask and are not walked."""
-        strings = _strings(value, level)
+        strings = strings_in(value, level)
         everything = "\n".join(strings)
         starts = {start for find in self._finds for start, _ in find.detector.spans(everything)}
-        fields = tuple(one for one in self._fields if all(name in everything for name in one.path.names))
+        fields = tuple(one for one in self._fields if (one.path.first_name or "") in everything)
         if not starts and not fields:
             return value
-        walk = _Walk(self, self._finds, tuple((one, 0) for one in fields), _holding(strings, starts), hits, level)
+        walk = _Walk(self, self._finds, tuple((one, 0) for one in fields), holding(strings, starts), hits, level)
         return walk.node(value, walk.roots, keep)
 
     def shown(self, text: str, form: MaskForm, partial: str) -> str:
@@ -148,42 +136,44 @@ class _Walk:
         if isinstance(value, dict):
             return self._object(value, states, keep)
         if isinstance(value, list):
-            masked = [self.node(element, _next(states, index=index), keep) for index, element in enumerate(value)]
+            masked = [
+                self.node(element, _next(states, index=index) if states else (), keep)
+                for index, element in enumerate(value)
+            ]
             return value if all(map(is_, masked, value)) else masked
         return value if value is None or isinstance(value, bool) else self._number(value)
 
     def _object(self, value: dict[str, Json], states: tuple[_State, ...], keep: Protected) -> Json:
         masked: dict[str, Json] = {}
         changed = False
-        times: Counter[str] = Counter()
+        times: dict[str, int] = {}
         for name, member in value.items():
             if name in keep.kept:
                 masked[name] = member
                 continue
             inside = keep.inside.get(name, NOTHING)
-            reached = _next(states, name=name)
+            reached = _next(states, name=name) if states else ()
             if inside.is_root:
-                reached = (*reached, *self.roots)
-            new_name, new_member = self._name(name, value, times), self.node(member, reached, inside)
-            changed = changed or new_member is not member or new_name is not name
-            masked[new_name] = new_member
+                reached = tuple(dict.fromkeys((*reached, *self.roots)))
+            new_name = self._name(name, value, times) if name in self._holding else name
+            new_member = masked[new_name] = self.node(member, reached, inside)
+            if new_member is not member or new_name is not name:
+                changed = True
         return masked if changed else value
 
-    def _name(self, name: str, value: dict[str, Json], times: Counter[str]) -> str:
-        """A member's name is text too; names that look alike once masked are numbered, so none is lost."""
-        if name not in self._holding:
-            return name
+    def _name(self, name: str, value: dict[str, Json], times: dict[str, int]) -> str:
+        """A name that holds a find, masked; names that look alike then are numbered, so none is lost."""
         masked = self._text(name)
         while True:
-            times[masked] += 1
-            unique = masked if times[masked] == 1 else f"{masked}#{times[masked]}"
+            number = times[masked] = times.get(masked, 0) + 1
+            unique = masked if number == 1 else f"{masked}#{number}"
             if unique not in value:
                 return unique
 
     def _string(self, text: str) -> str:
         is_holding = text in self._holding
-        if (is_holding or self.roots or "\\" in text) and _looks_like_json(text, self._level):
-            document = _document(text)
+        if (is_holding or self.roots or "\\" in text) and looks_like_json(text, self._level):
+            document = document_in(text)
             if document is not None:
                 masked = self._masker._mask(document, self._hits, NOTHING, self._level + 1)  # noqa: SLF001  # its own walk
                 return text if masked is document else dump_json(masked).decode()
@@ -223,8 +213,8 @@ class _Walk:
 
     def _number(self, value: float) -> float:
         """A card number may come as a number."""
-        if _LEAST_CARD <= value < _MOST_CARD:
-            digits = str(int(value))
+        if is_card_sized(value):
+            digits = str(int(abs(value)))
             if digits not in self._holding:
                 return value
             for find in self._finds:
@@ -245,11 +235,11 @@ class _Walk:
         match value:
             case dict():
                 covered: dict[str, Json] = {}
-                times: Counter[str] = Counter()
+                times: dict[str, int] = {}
                 for name, member in value.items():
                     inside = keep.inside.get(name, NOTHING)
                     kept = name in keep.kept
-                    new_name = name if kept else self._name(name, value, times)
+                    new_name = name if kept or name not in self._holding else self._name(name, value, times)
                     covered[new_name] = member if kept else self._covered(member, field, inside)
                 return covered
             case list():
@@ -280,60 +270,12 @@ def _is_elsewhere(path: FieldPath, followed: int, value: Json) -> bool:
 
 def _next(states: tuple[_State, ...], *, name: str | None = None, index: int | None = None) -> tuple[_State, ...]:
     """The states one member or element further down."""
-    if not states:
-        return ()
-    further: dict[_State, None] = {}
-    for field, followed in states:
+    further: list[_State] = []
+    for state in states:
+        field, followed = state
         segment = field.path.segments[followed]
-        if segment.is_wildcard or (segment.name, segment.index) == (name, index):
-            further[field, followed + 1] = None
+        if segment.is_wildcard or (segment.name == name and segment.index == index):
+            further.append((field, followed + 1))
         if segment.descends:
-            further[field, followed] = None
-    return tuple(further)
-
-
-def _strings(value: Json, level: int) -> list[str]:
-    """Every string and member name in `value`, numbers as long as a card's too, and those inside JSON in strings.
-
-    A string without a backslash shows all it holds as it stands, so it is not parsed for this.
-    """
-    strings: list[str] = []
-    stack: list[Json] = [value]
-    while stack:
-        found = stack.pop()
-        kind = type(found)  # compared exactly: this runs for every value of every message
-        if kind is str:
-            text = cast("str", found)
-            strings.append(text)
-            if "\\" in text and _looks_like_json(text, level):
-                strings += _strings(_document(text), level + 1)
-        elif kind is dict:
-            members = cast("dict[str, Json]", found)
-            strings.extend(members)
-            stack.extend(members.values())
-        elif kind is list:
-            stack.extend(cast("list[Json]", found))
-        elif (kind is int or kind is float) and _LEAST_CARD <= cast("float", found) < _MOST_CARD:
-            strings.append(str(int(cast("float", found))))
-    return strings
-
-
-def _holding(strings: list[str], starts: set[int]) -> frozenset[str]:
-    """The strings that hold a find, by where finds start in all of them joined with line feeds."""
-    ends = list(accumulate(len(string) + 1 for string in strings)) if starts else []
-    return frozenset(strings[bisect_right(ends, start)] for start in starts)
-
-
-def _looks_like_json(text: str, level: int) -> bool:
-    """Whether a string may be an object or array; most are told apart by their first character."""
-    if text[:1] not in _JSON_STARTS or not text or level >= MAX_NESTING or len(text) > MAX_TEXT_JSON:
-        return False
-    return _JSON_START.match(text) is not None and text.rstrip(" \t\r\n")[-1] in "]}"
-
-
-def _document(text: str) -> dict[str, Json] | list[Json] | None:
-    try:
-        document = parse_json(text.encode())
-    except (Refusal, UnicodeEncodeError):
-        return None
-    return document if isinstance(document, dict | list) else None
+            further.append(state)
+    return tuple(dict.fromkeys(further)) if len(further) > 1 else tuple(further)

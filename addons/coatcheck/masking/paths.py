@@ -6,7 +6,6 @@ Law: a path that cannot be followed exactly is refused, with what would be under
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +22,17 @@ class Segment:
         return self.name is None and self.index is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FieldPath:
     """A parsed path; `text` as it was written."""
 
     text: str
     segments: tuple[Segment, ...]
 
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The member names that a value must have for the path to lead anywhere."""
-        return tuple(segment.name for segment in self.segments if segment.name is not None)
+    @property
+    def first_name(self) -> str | None:
+        """The member name without which the path leads nowhere; None where it begins with no name."""
+        return self.segments[0].name if self.segments else None
 
 
 _STEP = re.compile(
@@ -72,9 +71,18 @@ def _segment(step: re.Match[str]) -> Segment:
         return Segment(index=int(step["index"]), descends=descends)
     quoted = step["single"] if step["single"] is not None else step["double"]
     if quoted is not None:
-        return Segment(name=_ESCAPE.sub(_unescaped, quoted), descends=descends)
+        return Segment(name=_unquoted(quoted), descends=descends)
     name = step["name"]
     return Segment(name=None if name in (None, "*") else name, descends=descends)
+
+
+def _unquoted(text: str) -> str:
+    """A quoted name with its escapes read; an escaped surrogate pair is one character, as in JSON."""
+    name = _ESCAPE.sub(_unescaped, text).encode("utf-16-le", "surrogatepass")
+    try:
+        return name.decode("utf-16-le")
+    except UnicodeDecodeError:
+        raise ValueError("a quoted name holds half of a surrogate pair") from None
 
 
 def _unescaped(escape: re.Match[str]) -> str:

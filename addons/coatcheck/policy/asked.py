@@ -28,12 +28,14 @@ HANDSHAKE = frozenset(
         "notifications/cancelled",
         "notifications/progress",
         "notifications/roots/list_changed",
-        "GET",  # the transport's push stream (MCP 2025-11-25 basic/transports)
-        "DELETE",  # the transport's end of a session
     }
 )
 """What any caller with a permitting rule on the server may do: nothing here reads or changes the server's data,
 and the lists are filtered to what the caller may call."""
+
+TRANSPORT = frozenset({"GET", "DELETE"})
+"""The HTTP methods of the transport itself: the push stream and the end of a session (MCP 2025-11-25 basic/transports).
+A JSON-RPC message that borrows their names is not one of them: it has an id or parameters."""
 
 NAMED: dict[str, Listed] = {
     "tools/call": "tools",
@@ -56,11 +58,8 @@ class Asked:
     aspect: Aspect
     method: str
     name: str
-
-    @property
-    def is_handshake(self) -> bool:
-        """Whether it belongs to the handshake and lists."""
-        return self.aspect == "methods" and self.method in HANDSHAKE
+    is_handshake: bool = False
+    """Whether it belongs to the handshake, the lists or the transport itself."""
 
     @property
     def phrase(self) -> str:
@@ -94,7 +93,8 @@ def asked(call: Call) -> Asked:
             name = reference.get(known[1]) if known else None
             if known and isinstance(name, str):
                 return Asked(known[0], call.method, name)
-    return Asked("methods", call.method, call.method)
+    is_transport = call.method in TRANSPORT and call.id is None and not call.params and call.name is None
+    return Asked("methods", call.method, call.method, call.method in HANDSHAKE or is_transport)
 
 
 def _shown(text: str) -> str:

@@ -59,7 +59,7 @@ def _read_issuer(entry: Entry, findings: Findings) -> IssuerSpec | None:
     preset = PRESETS[name] if name else None
     url = form.read("issuer", _read_issuer_url, what="issuer")
     algorithms = form.read_list("algorithms", _read_algorithm) or (preset.algorithms if preset else ())
-    if form.fields:
+    if form.is_spelt_right:
         needs_url = preset.issuer is None if preset else "preset" not in form
         if needs_url and "issuer" not in form:
             form.report(entry.at, f"missing key 'issuer' in issuer {entry.name}", "the exact `iss` of its tokens")

@@ -38,7 +38,7 @@ def _read_mask(entry: Entry, sections: Sections, servers: dict[str, Server]) -> 
         sections.is_known(server, sections.servers, form.at_value("server"), what="server")
         if server in servers and servers[server].tunnel:
             form.report(form.at_value("server"), f"server {server} is a tunnel: nothing in it can be masked")
-    if form.fields and "detect" not in form and "fields" not in form:
+    if form.is_spelt_right and "detect" not in form and "fields" not in form:
         form.report(form.at, "a mask names what to take out", "give 'detect', 'fields' or both")
     detect = form.read_list("detect", _read_detector)
     fields = form.read_list("fields", _read_path)

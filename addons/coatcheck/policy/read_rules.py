@@ -69,7 +69,8 @@ class _RuleReader:
         self._groups_from_tokens = any(issuer.groups_claim for issuer in issuers.values())
 
     def read(self, entry: Entry) -> Rule | None:
-        """The rule; None where it lacks what any rule must have (then a problem is reported)."""
+        """The rule; None where any problem with it is reported: half a rule must not look like a dead one."""
+        problems = len(self._findings.problems)
         form = read_form(
             entry.node, self._findings, required=("id", "who", "server", "effect"), optional=_KEYS, what="a rule"
         )
@@ -88,7 +89,7 @@ class _RuleReader:
         approval = self._read_approval(form, effect)
         message = form.read("message", read_text, what="message")
         mode = form.read("mode", read_choice, ("enforce", "shadow"), what="mode")
-        if rule_id is None or server is None or effect is None or not who:
+        if rule_id is None or server is None or effect is None or len(self._findings.problems) > problems:
             return None
         return Rule(
             RuleId(rule_id),
@@ -137,7 +138,7 @@ class _RuleReader:
 
     def _check_matchers(self, form: Form, effect: Effect | None, methods: tuple[str, ...]) -> None:
         """At least one matcher; an approval is for something that can wait."""
-        if form.fields and not any(key in form for key in MATCHERS):
+        if form.is_spelt_right and not any(key in form for key in MATCHERS):
             form.report(form.at, "a rule names what it is about", f"give one of: {', '.join(MATCHERS)}")
         if effect == "approve" and (held := HANDSHAKE.intersection(methods)):
             what = f"{min(held)!r} cannot wait for an approval: clients give up on a handshake"

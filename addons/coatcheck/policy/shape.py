@@ -63,6 +63,8 @@ class Form:
     fields: dict[str, tuple[Scalar, Node]]
     findings: Findings
     at: str
+    is_spelt_right: bool = True
+    """Whether it is a mapping without unknown keys: then a key that is not there was not meant."""
 
     def __contains__(self, key: str) -> bool:
         return key in self.fields
@@ -98,7 +100,7 @@ def read_form(
     """The known fields of a mapping; `what` names it in messages (`a rule`)."""
     if not isinstance(node, Fields):
         findings.report(node.at, f"{what} is a mapping, not {describe(node)}")
-        return Form({}, findings, node.at)
+        return Form({}, findings, node.at, is_spelt_right=False)
     known = {*required, *optional}
     for name, (key, _) in node.fields.items():
         if name not in known:
@@ -106,7 +108,8 @@ def read_form(
     for name in required:
         if name not in node.fields:
             findings.report(node.at, f"missing key {name!r} in {what}")
-    return Form({name: pair for name, pair in node.fields.items() if name in known}, findings, node.at)
+    fields = {name: pair for name, pair in node.fields.items() if name in known}
+    return Form(fields, findings, node.at, is_spelt_right=len(fields) == len(node.fields))
 
 
 def read_names(node: Node, findings: Findings, *, what: str) -> Iterator[tuple[str, Scalar, Node]]:

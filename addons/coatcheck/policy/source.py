@@ -200,6 +200,8 @@ class _Reader:
             self._take_key(top, node)
         else:
             key, top.key = top.key, None
+            if isinstance(node, Scalar) and node.text == "" and node.kind == "null":
+                node = Scalar("", "null", key.at)  # a value that is not there has no place of its own
             top.fields.setdefault(key.text, (key, node))
 
     def _take_key(self, top: "_OpenFields", node: Node) -> None:

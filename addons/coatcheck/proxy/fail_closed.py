@@ -26,14 +26,18 @@ type Hook = Callable[[object], Awaitable[None] | None]
 
 
 class FailClosed:
-    """The stages as mitmproxy sees them: each hook runs the stages in order, under the guard."""
+    """The stages as mitmproxy will see them: each hook runs the stages in order, under the guard.
+
+    `hooks` holds one function for every hook that some stage implements, by name.
+    """
 
     def __init__(self, stages: Sequence[object], exchanges: Exchanges) -> None:
         self._exchanges = exchanges
+        self.hooks: dict[str, Hook] = {}
         for name in hooks.all_hooks.keys() - LIFECYCLE:
             functions = [function for stage in stages if (function := getattr(stage, name, None)) is not None]
             if functions:
-                setattr(self, name, self._guarded(name, functions))
+                self.hooks[name] = self._guarded(name, functions)
 
     def _guarded(self, name: str, functions: Sequence[Hook]) -> Hook:
         """One hook: asynchronous where a stage's is, since mitmproxy calls some hooks synchronously."""

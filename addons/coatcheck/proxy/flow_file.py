@@ -16,6 +16,7 @@ from mitmproxy import connection, flow, http, io
 from mitmproxy.net.http import status_codes
 
 from coatcheck.errors import CoatcheckError
+from coatcheck.sessions.lines import ResponseLine
 from coatcheck.sessions.read import Exchange, Session
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "content-encoding", "trailer"})
@@ -36,9 +37,10 @@ def write_flow_file(session: Session, out: Path) -> int:
     written = 0
     with private_file(out) as file:
         writer = io.FlowWriter(file)
+        flows = _Flows(session)
         for exchange in session.exchanges():
             try:
-                writer.add(_flow(session, exchange))
+                writer.add(flows.made_of(exchange))
             except ValueError:  # a URL or text that mitmproxy cannot hold
                 what = f"exchange {exchange.n} cannot be written as a flow"
                 raise CoatcheckError(what, where=f"session {session.id}") from None
@@ -92,61 +94,84 @@ def private_file(out: Path) -> Iterator[BinaryIO]:
         raise CoatcheckError(f"cannot write: {error.strerror}", where=str(out)) from error
 
 
-def _flow(session: Session, exchange: Exchange) -> http.HTTPFlow:
-    asked, answered = exchange.request, exchange.response
-    began = asked.at.timestamp()
-    made = http.HTTPFlow(*_connections(session, exchange, began))
-    made.id = str(uuid5(NAMESPACE_OID, f"{session.id}/{exchange.n}"))
-    made.timestamp_created = began
-    made.request = _request(exchange, began)
-    made.server_conn.address = (made.request.host, made.request.port)
-    made.server_conn.tls = made.request.scheme == "https"
-    if answered is not None:
-        made.response = _response(exchange, answered.at.timestamp())
-    else:
-        outcome = exchange.end.outcome if exchange.end else "unfinished"
-        made.error = flow.Error(f"no answer was recorded: {outcome}", began)
-    made.comment = _comment(exchange)
-    made.metadata = {
-        "coatcheck.session": session.id,
-        "coatcheck.caller": session.head.caller,
-        "coatcheck.server": session.head.server,
-        "coatcheck.decision": asked.decision,
-        "coatcheck.rules": ", ".join(asked.rules),
-        "coatcheck.approval": asked.approval or "",
-        "coatcheck.policy": asked.policy or session.head.policy,
-    }
-    return made
+class _Flows:
+    """Makes a session's flows; what they share is made once: a flow costs as much as a request."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        began = session.head.started.timestamp()
+        here = ("127.0.0.1", 0)
+        self._client = connection.Client(id=self._id("client"), peername=here, sockname=here, timestamp_start=began)
+        self._like: tuple[str, http.Request, connection.Server] | None = None
+
+    def made_of(self, exchange: Exchange) -> http.HTTPFlow:
+        """The exchange's flow. Raises `ValueError` where mitmproxy cannot hold it."""
+        asked, answered = exchange.request, exchange.response
+        began = asked.at.timestamp()
+        like, server = self._target(asked.url)
+        made = http.HTTPFlow(self._client, server)
+        made.id = self._id(exchange.n)
+        made.timestamp_created = began
+        made.request = _request(exchange, like, began)
+        if answered is not None:
+            made.response = _response(exchange, answered, answered.at.timestamp())
+        else:
+            outcome = exchange.end.outcome if exchange.end else "unfinished"
+            made.error = flow.Error(f"no answer was recorded: {outcome}", began)
+        made.comment = _comment(exchange)
+        made.metadata = {
+            "coatcheck.session": self._session.id,
+            "coatcheck.caller": self._session.head.caller,
+            "coatcheck.server": self._session.head.server,
+            "coatcheck.decision": asked.decision,
+            "coatcheck.rules": ", ".join(asked.rules),
+            "coatcheck.approval": asked.approval or "",
+            "coatcheck.policy": asked.policy or self._session.head.policy,
+        }
+        return made
+
+    def _target(self, url: str) -> tuple[http.Request, connection.Server]:
+        """A request to the URL and its server; most exchanges of a session have one URL."""
+        if self._like is None or self._like[0] != url:
+            like = http.Request.make("GET", url)
+            is_tls = like.scheme == "https"
+            address = (like.host, like.port)
+            sni = like.host if is_tls else None
+            self._like = url, like, connection.Server(id=self._id(address), address=address, tls=is_tls, sni=sni)
+        return self._like[1:]
+
+    def _id(self, part: object) -> str:
+        return str(uuid5(NAMESPACE_OID, f"{self._session.id}/{part}"))
 
 
-def _connections(session: Session, exchange: Exchange, began: float) -> tuple[connection.Client, connection.Server]:
-    names = [str(uuid5(NAMESPACE_OID, f"{session.id}/{exchange.n}/{side}")) for side in ("client", "server")]
-    client = connection.Client(peername=("127.0.0.1", 0), sockname=("127.0.0.1", 0), timestamp_start=began)
-    server = connection.Server(address=None)
-    client.id, server.id = names
-    return client, server
-
-
-def _request(exchange: Exchange, began: float) -> http.Request:
+def _request(exchange: Exchange, like: http.Request, began: float) -> http.Request:
     asked = exchange.request
-    request = http.Request.make(asked.method, asked.url)
     content = None if asked.body.is_cut else asked.body.content
-    request.headers = _headers(asked.headers, content if content or asked.method in _WITH_BODY else None)
-    request.raw_content = content
-    request.timestamp_start = request.timestamp_end = began
-    return request
+    return http.Request(
+        host=like.host,
+        port=like.port,
+        method=asked.method.encode("utf-8", "surrogateescape"),
+        scheme=like.data.scheme,
+        authority=b"",
+        path=like.data.path,
+        http_version=b"HTTP/1.1",
+        headers=_headers(asked.headers, content if content or asked.method in _WITH_BODY else None),
+        content=content,
+        trailers=None,
+        timestamp_start=began,
+        timestamp_end=began,
+    )
 
 
-def _response(exchange: Exchange, at: float) -> http.Response:
-    assert exchange.response is not None
+def _response(exchange: Exchange, answered: ResponseLine, at: float) -> http.Response:
     ended = exchange.end.at.timestamp() if exchange.end else at
     content = None if exchange.is_cut else exchange.answer()
-    has_body = exchange.request.method != "HEAD" and exchange.response.status not in (204, 304)
+    has_body = exchange.request.method != "HEAD" and answered.status not in (204, 304)
     return http.Response(
         http_version=b"HTTP/1.1",
-        status_code=exchange.response.status,
-        reason=status_codes.RESPONSES.get(exchange.response.status, "").encode(),
-        headers=_headers(exchange.response.headers, content if has_body else None),
+        status_code=answered.status,
+        reason=status_codes.RESPONSES.get(answered.status, "").encode(),
+        headers=_headers(answered.headers, content if has_body else None),
         content=content,
         trailers=None,
         timestamp_start=at,

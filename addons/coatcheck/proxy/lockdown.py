@@ -36,9 +36,6 @@ FORCED: Mapping[str, Any] = {
 }
 """Options the gateway sets; giving another value refuses to start."""
 
-COMPUTED = frozenset({"mode", "confdir", "listen_host"})
-"""Options the gateway sets from its own settings."""
-
 OPERATORS = frozenset(
     {
         "listen_host", "listen_port", "scripts", "termlog_verbosity", "web_host", "web_port", "web_password",
@@ -47,6 +44,11 @@ OPERATORS = frozenset(
     }
 )  # fmt: skip
 """Options that are the operator's to set at start."""
+
+HINTS = {
+    "mode": "the gateway sets it; for gateway URLs use coatcheck_reverse",
+    "confdir": "the gateway's CA is in the state directory; use coatcheck_state",
+}
 
 RUNNING = frozenset(
     {
@@ -79,13 +81,14 @@ def check_given(options: Options, given: Collection[str] = ()) -> None:
     """Raises `CoatcheckError` naming every option that was given and must not be."""
     problems = []
     for name in sorted(options.keys()):
-        if name in OPERATORS or name in COMPUTED or not (options.has_changed(name) or name in given):
+        if name in OPERATORS or not (options.has_changed(name) or name in given):
             continue
         value = getattr(options, name)
         if name in FORCED and value != FORCED[name]:
             problems.append(Problem(name, f"must be {FORCED[name]!r}, not {value!r}", f"leave {name} out"))
         elif name not in FORCED and options.has_changed(name):
-            problems.append(Problem(name, "cannot be combined with the gateway", f"leave {name} out"))
+            hint = HINTS.get(name, f"leave {name} out")
+            problems.append(Problem(name, "cannot be combined with the gateway", hint))
     if problems:
         raise CoatcheckError(problems)
 

@@ -1,0 +1,105 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from coatcheck.errors import PolicyError
+from coatcheck_cli.policy import policy
+
+
+@pytest.fixture
+def run(draft):
+    draft.load()
+
+    def invoke(command, *options):
+        path = str(draft.folder / "p.yaml")
+        return CliRunner().invoke(policy, [command, "--policy", path, *options], catch_exceptions=False)
+
+    return invoke
+
+
+MERGE = ("--caller", "shop-ci", "--server", "github", "--tool", "merge_pull_request")
+
+
+def test_check_says_what_is_in_a_policy(run, draft):
+    result = run("check")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("ok: 1 file, 1 identity, 4 servers, 3 rules, sha256 ")
+    assert "warning: server prices: no rule is about it" in result.stderr
+
+
+def test_check_prints_the_same_as_json(run, draft):
+    data = json.loads(run("check", "--json").stdout)
+    assert data["files"] == [str(draft.folder / "p.yaml")]
+    assert (data["identities"], data["servers"], data["rules"], data["masks"]) == (1, 4, 3, 1)
+    assert data["sha256"] == draft.load().sha256
+    assert any(one["where"] == "server prices" for one in data["warnings"])
+
+
+def test_check_reports_every_problem_with_its_place_and_a_hint(draft):
+    (draft.folder / "p.yaml").write_text(draft.edited("    tools: [merge", "    tool: [merge"))
+    with pytest.raises(PolicyError) as caught:
+        CliRunner().invoke(policy, ["check", "--policy", str(draft.folder / "p.yaml")], catch_exceptions=False)
+    lines = caught.value.lines()
+    assert f"error: {draft.folder}/p.yaml:42:5: unknown key 'tool'" in lines
+    assert "hint: did you mean 'tools'?" in lines
+
+
+def test_explain_says_the_decision_and_every_rules_part_in_it(run):
+    arguments = ("--args", '{"owner": "acme", "repo": "shop"}', "--claims", '{"repository": "acme/shop"}')
+    result = run("explain", *MERGE, *arguments)
+    assert result.stdout.startswith("hold for 2 of sre within 15m (ci-merges)")
+    assert "no-secrets-api" in result.stdout
+    data = json.loads(run("explain", *MERGE, *arguments, "--json").stdout)
+    assert data["decision"]["decision"] == "hold"
+    assert [rule["rule"] for rule in data["rules"] if rule["matched"]] == ["ci-merges"]
+
+
+def test_explain_says_why_a_call_is_denied(run):
+    result = run("explain", "--caller", "shop-ci", "--server", "github", "--tool", "drop\x1b[31m")
+    assert result.stdout.startswith("deny: no-rule: no rule lets shop-ci call drop\\x1b[31m on github")
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        (("--tool", "get_issue"), "allow (ci-reads)"),
+        (("--method", "tools/list"), "allow (handshake and lists)"),
+        (("--resource", "file:///x"), "deny: no-rule"),
+        (("--prompt", "x"), "deny: no-rule"),
+        (("--http", "GET /x?token=1"), "deny: no-rule: no rule lets shop-ci GET /x on github"),
+    ],
+    ids=lambda what: what[0] if isinstance(what, tuple) else "",
+)
+def test_explain_takes_any_kind_of_call(run, what, expected):
+    assert run("explain", "--caller", "shop-ci", "--server", "github", *what).stdout.startswith(expected)
+
+
+def test_who_lists_the_identities_that_may(run):
+    assert "shop-ci" in run("who", "--server", "github", "--tool", "merge_pull_request").stdout
+    assert run("who", "--server", "github", "--tool", "drop").stdout == "no identity may\n"
+    data = json.loads(run("who", "--server", "github", "--tool", "get_x", "--json").stdout)
+    assert data == [{"identity": "shop-ci", "effect": "allow", "if": "", "rules": ["ci-reads"]}]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(("--caller", "shop-ci", "--server", "github"), id="no call"),
+        pytest.param((*MERGE, "--prompt", "x"), id="two calls"),
+        pytest.param((*MERGE, "--args", "[1]"), id="arguments that are no object"),
+        pytest.param((*MERGE, "--args", "{"), id="arguments that are no JSON"),
+    ],
+)
+def test_misuse_is_exit_2(run, options):
+    assert run("explain", *options).exit_code == 2
+
+
+def test_an_unknown_name_is_an_error_with_a_hint(run):
+    from coatcheck.errors import CoatcheckError
+
+    with pytest.raises(CoatcheckError, match="unknown server 'gihub'") as caught:
+        run("who", "--server", "gihub", "--tool", "x")
+    assert caught.value.problems[0].hint == "did you mean 'github'?"
+    with pytest.raises(CoatcheckError, match="unknown identity"):
+        run("explain", "--caller", "shop", "--server", "github", "--tool", "x")

@@ -1,0 +1,71 @@
+import pytest
+
+CORP = "    issuer: https://idp.example.com/realms/bots\n    algorithms: [ES256, RS256]\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        pytest.param("github-actions", "github", "preset cannot be 'github'", id="unknown preset"),
+        pytest.param("algorithms: [ES256, RS256]", "algorithms: [HS256]", "cannot be 'HS256'", id="symmetric"),
+        pytest.param("algorithms: [ES256, RS256]", "algorithms: [none]", "cannot be 'none'", id="none"),
+        pytest.param("    algorithms: [ES256, RS256]\n", "", "missing key 'algorithms'", id="no algorithms"),
+        pytest.param("    issuer: https://idp.example.com/realms/bots\n", "", "missing key 'issuer'", id="no issuer"),
+        pytest.param("https://idp.example.com/realms", "http://idp.example.com/realms", "not https", id="http"),
+        pytest.param("leeway: 10s", "leeway: 61s", "out of range", id="leeway"),
+        pytest.param("leeway: 10s", "jwks_file: keys.json", "no such file: keys.json", id="missing key file"),
+        pytest.param("leeway: 10s", "jwks_uri: http://idp.example.com/k", "not https", id="keys over http"),
+        pytest.param(
+            "leeway: 10s",
+            "jwks_uri: https://a.example/k\n    jwks_file: ca.pem",
+            "both 'jwks_uri'",
+            id="two key sources",
+        ),
+        pytest.param(
+            "https://idp.example.com/realms/bots",
+            "https://token.actions.githubusercontent.com",
+            "same URL as 'github'",
+            id="same issuer twice",
+        ),
+        pytest.param(CORP, "    preset: kubernetes\n", "missing key 'issuer'", id="preset without a URL of its own"),
+        pytest.param("issuer: github\n", "issuer: gitlab\n", "unknown issuer 'gitlab'", id="unknown issuer"),
+        pytest.param('{repository_id: "74627617", ref: refs/heads/main}', "{}", "claims is empty", id="no claims"),
+        pytest.param('{repository_id: "74627617", ref: refs/heads/main}', "x", "a mapping, not text", id="claims text"),
+        pytest.param('{repository_id: "74627617", ref: refs/heads/main}', '{sub: "*"}', "match every", id="any token"),
+        pytest.param('"74627617"', "1.5", "text, not a number", id="fraction as claim"),
+        pytest.param('"74627617"', "null", "text, not nothing", id="null as claim"),
+        pytest.param('"74627617"', "[]", "an empty list", id="empty list as claim"),
+        pytest.param('"74627617"', "{a: b}", "text, not a mapping", id="mapping as claim"),
+        pytest.param("  shop-ci:\n", "  any:\n", "not a name: 'any'", id="reserved name"),
+        pytest.param("  shop-ci:\n", "  group:ci:\n", "not a name: 'group:ci'", id="group as name"),
+        pytest.param("{local: [root, oncall]}", "{}", "0 ways of proof", id="no proof"),
+        pytest.param("{local: [root, oncall]}", "{local: [a], mitmweb: b}", "2 ways of proof", id="two proofs"),
+        pytest.param("claims: {groups: sre}", "local: [a]", "2 ways of proof", id="half a token and an account"),
+        pytest.param(", claims: {groups: sre}", "", "missing key 'claims'", id="issuer without claims"),
+        pytest.param("sre: {issuer: corp", "sre: {issuer: crop", "unknown issuer 'crop'", id="reviewer's issuer"),
+    ],
+)
+def test_who_is_believed_must_be_told_apart(draft, old, new, what):
+    found = draft.faults(draft.edited(old, new))
+    assert any(what in said for _, said, _ in found), found
+
+
+def test_two_identities_of_the_same_claims_are_refused(draft):
+    twin = '  twin:\n    issuer: github\n    claims: {ref: refs/heads/main, repository_id: "74627617"}\n'
+    found = draft.faults(draft.edited("reviewers:\n", twin + "reviewers:\n"))
+    assert any("has the issuer and claims of 'shop-ci'" in said for _, said, _ in found)
+    other = twin.replace("main", "release")
+    assert "twin" in draft.load(draft.edited("reviewers:\n", other + "reviewers:\n")).identities
+
+
+def test_a_claim_may_be_text_a_number_a_boolean_or_a_list(draft):
+    text = draft.edited(
+        '{repository_id: "74627617", ref: refs/heads/main}', "{a: x*, b: 5, c: true, d: [e, 6, false], f.g: h}"
+    )
+    claims = draft.load(text).identities["shop-ci"].claims
+    assert claims == {"a": "x*", "b": 5, "c": True, "d": ("e", 6, False), "f.g": "h"}
+
+
+def test_no_value_of_a_claim_or_token_is_needed_in_a_message(draft):
+    text = draft.edited('"74627617"', '["a-secret-looking-value", 1.5]')
+    assert not any("a-secret-looking-value" in said + hint for _, said, hint in draft.faults(text))

@@ -1,0 +1,129 @@
+import pytest
+
+from coatcheck.policy.model import HttpPattern
+
+
+@pytest.mark.parametrize(
+    ("rule", "what"),
+    [
+        pytest.param("who: []", "an empty list", id="nobody"),
+        pytest.param(None, "missing key 'who'", id="no who"),
+        pytest.param("who: any", "a list, not text", id="who as text"),
+        pytest.param("who: [shop]", "unknown identity 'shop'", id="unknown identity"),
+        pytest.param("who: [ci]", "unknown identity 'ci'", id="group without its prefix"),
+        pytest.param("who: ['group:']", "unknown group", id="empty group"),
+        pytest.param("server: gitlab", "unknown server 'gitlab'", id="unknown server"),
+        pytest.param("server: ~", "text, not nothing", id="no server"),
+        pytest.param("tools: []", "an empty list", id="no tools"),
+        pytest.param("tools: [a, 5]", "text, not a number", id="a number as tool"),
+        pytest.param("tools: ['a?']", "stands for itself only", id="question mark"),
+        pytest.param("tools: ['{a,b}']", "stands for itself only", id="braces"),
+        pytest.param("tools: [d\u0435lete]", "printable ASCII", id="Cyrillic letter"),
+        pytest.param("tools: ['a ']", "printable ASCII", id="space at the end"),
+        pytest.param("id: 'ci reads'", "not a name", id="space in an id"),
+        pytest.param("id: ci-merges", "duplicate rule id 'ci-merges'", id="same id twice"),
+        pytest.param("when: arg.x == 1", "unknown variable 'arg', did you mean 'args'", id="condition"),
+        pytest.param("when: args.x ==", "not a CEL expression", id="condition's syntax"),
+        pytest.param("when: http.method == 'GET'", "'when' uses http", id="http on a tool"),
+        pytest.param("reviewers: [sre]", "'reviewers' on a rule with effect allow", id="reviewers on an allow"),
+        pytest.param("quorum: 1", "'quorum' on a rule with effect allow", id="quorum on an allow"),
+        pytest.param("expires: 1h", "'expires' on a rule with effect allow", id="expiry on an allow"),
+        pytest.param("mode: dry-run", "mode cannot be 'dry-run'", id="unknown mode"),
+        pytest.param("resources: ['file:///a**']", "'**' within a segment", id="half a segment"),
+        pytest.param("resources: ['file:///a b']", "no spaces", id="space in a URI"),
+        pytest.param("methods: [tools/call]", "named by what it is about", id="tools by method"),
+        pytest.param("methods: ['a b']", "not a method", id="not a method"),
+        pytest.param("http: [/repos]", "not an http pattern", id="no method"),
+        pytest.param("http: ['get /mcp/repos']", "not an http pattern", id="lower-case method"),
+        pytest.param("http: ['GET /mcp/a?b']", "can never match", id="query"),
+        pytest.param("http: ['GET /mcp/../a']", "can never match", id="dot segments"),
+        pytest.param("http: ['GET /repos/**']", "can never match: server github is at /mcp/", id="outside the server"),
+        pytest.param("extra: {}", "unknown key 'extra'", id="unknown key"),
+    ],
+)
+def test_a_rule_says_who_where_and_what_and_every_name_means_something(draft, rule, what):
+    written = draft.text[draft.text.index("  - id: ci-reads") : draft.text.index("  - id: ci-merges")]
+    key = "who" if rule is None else rule.partition(":")[0]
+    lines = [line for line in written.splitlines() if line.replace("- ", "  ").strip().partition(":")[0] != key]
+    if rule is not None:
+        lines.append(f"    {rule}")
+    made = "\n".join(lines).replace("    who", "  - who", 1) if key == "id" else "\n".join(lines)
+    found = draft.faults(draft.edited(written, made + "\n"))
+    assert any(what in said for _, said, _ in found), found
+
+
+def rule_on(server, *lines, effect="allow"):
+    return (
+        "\n".join([f"  - id: extra\n    who: [any]\n    server: {server}\n    effect: {effect}", *lines])
+        .replace("\n", "\n    ")
+        .replace("        ", "    ")
+        + "\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "what"),
+    [
+        pytest.param(rule_on("github"), "names what it is about", id="no matcher"),
+        pytest.param(rule_on("packages", "tools: [a]"), "is a tunnel", id="tools in a tunnel"),
+        pytest.param(rule_on("packages", "http: ['GET /']"), "is a tunnel", id="paths in a tunnel"),
+        pytest.param(
+            rule_on("github", "resources: ['x:y']", "when: args.a == 1"), "uses args", id="args of a resource"
+        ),
+        pytest.param(rule_on("prices", "http: ['GET /v2/**']", "when: args.a == 1"), "uses args", id="args of a path"),
+        pytest.param(rule_on("github", "tools: [a]", effect="approve"), "missing key 'reviewers'", id="no reviewers"),
+        pytest.param(
+            rule_on("github", "tools: [a]", "reviewers: [sra]", effect="approve"),
+            "unknown reviewer 'sra'",
+            id="reviewer",
+        ),
+        pytest.param(
+            rule_on("github", "tools: [a]", "reviewers: [desk]", "quorum: 3", effect="approve"),
+            "quorum 3 can never be reached: 2",
+            id="quorum out of reach",
+        ),
+        pytest.param(
+            rule_on("github", "methods: [initialize]", "reviewers: [sre]", effect="approve"),
+            "cannot wait for an approval",
+            id="approval of a handshake",
+        ),
+        pytest.param(rule_on("github", "tools: [get_secret_x]"), "'extra' can never allow", id="dead, literal"),
+        pytest.param(rule_on("github", "tools: ['list_secrets*']"), "'no-secrets-api' denies all", id="dead, glob"),
+    ],
+)
+def test_a_rule_that_cannot_have_its_effect_is_refused(draft, rule, what):
+    found = draft.faults(draft.edited("masks:\n", rule + "masks:\n"))
+    assert any(what in said for _, said, _ in found), found
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(rule_on("packages", "http: ['CONNECT /']"), id="a tunnel itself"),
+        pytest.param(rule_on("prices", "http: ['GET /v2/**']", "when: http.path != '/v2/x'"), id="path condition"),
+        pytest.param(rule_on("github", "tools: ['get_secret', get_b]"), id="half dead is alive"),
+        pytest.param(rule_on("github", "tools: ['*']"), id="wider than its deny"),
+        pytest.param(rule_on("github", "resources: ['repo://**']", "when: caller.name == 'x'"), id="caller condition"),
+        pytest.param(rule_on("github", "tools: [get_secret]", "mode: shadow"), id="a shadow is never dead"),
+        pytest.param(
+            rule_on("github", "tools: [a]", "reviewers: [desk, web]", "quorum: 3", effect="approve"),
+            id="quorum in reach",
+        ),
+        pytest.param(rule_on("warehouse", "methods: ['tasks/*']"), id="methods"),
+    ],
+)
+def test_a_rule_that_can_have_its_effect_is_taken(draft, rule):
+    assert draft.load(draft.edited("masks:\n", rule + "masks:\n")).rules[-1].id == "extra"
+
+
+def test_a_group_that_only_tokens_give_is_known_where_an_issuer_has_a_groups_claim(draft):
+    text = draft.edited("who: [group:ci]", "who: [group:auditors]")
+    assert draft.load(text).rules[0].who == ("group:auditors",)
+    found = draft.faults(draft.edited("    groups: realm_access.roles\n", "", text))
+    assert any("unknown group 'auditors'" in said for _, said, _ in found)
+
+
+def test_http_patterns_are_read_as_method_and_path(draft):
+    rule = rule_on("prices", "http: ['GET /v2/items/*', '* /v2/open/**']")
+    policy = draft.load(draft.edited("masks:\n", rule + "masks:\n"))
+    assert policy.rules[-1].http == (HttpPattern("GET", "/v2/items/*"), HttpPattern("*", "/v2/open/**"))
