@@ -190,7 +190,10 @@ class _Walk:
             ]
             if not spans:
                 break
+            is_whole = len(spans) == 1 and spans[0][:2] == (0, len(text))
             text = self._replaced(text, sorted(spans))
+            if is_whole:
+                break
         return text
 
     def _replaced(self, text: str, spans: list[tuple[int, int, int]]) -> str:

@@ -66,7 +66,8 @@ class _RuleReader:
         self._reviewers = reviewers
         self._servers = servers
         self._groups = {group for identity in identities.values() for group in identity.groups}
-        self._groups_from_tokens = any(issuer.groups_claim for issuer in issuers.values())
+        is_whole = len(identities) == len(sections.identities) and len(issuers) == len(sections.issuers)
+        self._may_be_more_groups = not is_whole or any(issuer.groups_claim for issuer in issuers.values())
 
     def read(self, entry: Entry) -> Rule | None:
         """The rule; None where any problem with it is reported: half a rule must not look like a dead one."""
@@ -114,7 +115,7 @@ class _RuleReader:
             return text
         if text.startswith("group:"):
             group = text.removeprefix("group:")
-            if group in self._groups or (group and self._groups_from_tokens):
+            if group in self._groups or (group and self._may_be_more_groups):
                 return text
             hint = suggest(group, self._groups) or "no identity has a group"
             findings.report(node.at, f"unknown group {group!r}", hint)
