@@ -74,6 +74,8 @@ class Exchange:
     refusal: Refusal | None = None
     fault: str | None = None
     """Set when a stage raised: from then on nothing passes in either direction."""
+    answer_type: str = ""
+    """The media type of the server's answer, lower case."""
     streaming: bool = False
     answered_error: bool = False
     recording: Recording | None = None
@@ -120,13 +122,12 @@ def new_exchange(policy: Policy) -> Exchange:
 
 
 def request_digest(
-    *, method: str, scheme: str, host: str, port: int, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    *, method: str, scheme: str, host: str, port: int, path: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes
 ) -> Digest:
-    """SHA-256 over everything that will leave, each part length-prefixed so that no two requests share it."""
-    parts = [method.encode(), scheme.encode(), host.encode(), b"%d" % port, path.encode("utf-8", "surrogateescape")]
-    for name, value in headers:
-        parts += (name, value)
-    digest = hashlib.sha256(b"".join([b"%d:%s," % (len(part), part) for part in parts]))
-    digest.update(b"%d;" % len(headers))
+    """SHA-256 over everything that will leave. No two requests share what is hashed: Python's `repr` of the head
+    quotes and delimits every part of it, and its length comes first.
+    """
+    head = repr((method, scheme, host, port, path, tuple(headers))).encode("utf-8", "surrogatepass")
+    digest = hashlib.sha256(b"%d:%s" % (len(head), head))
     digest.update(body)
     return Digest(digest.digest())

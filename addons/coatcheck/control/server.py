@@ -128,8 +128,8 @@ class _ReviewerHandler(_PortHandler):
     async def reviewer(self) -> tuple[str, frozenset[str]]:
         """The token's subject and the reviewer entries it proves. Raises `Refusal`."""
         live = self.port.live
-        issuers = {spec.issuer for spec in live.policy.issuers.values()}
-        presented = find_token([], self.request.headers.get_list("Authorization"), issuers=issuers)
+        authorization = self.request.headers.get_list("Authorization")
+        presented = find_token([], authorization, issuers=live.policy.issuer_urls)
         if presented is None:
             raise Refusal.unauthenticated("token-missing", "a reviewer's token is needed")
         verified = await live.verifier.verify(presented.token, now=utc_now())

@@ -43,14 +43,19 @@ REMOVED = frozenset(
 """Headers that never leave for a server."""
 
 
+_CONNECTION = frozenset({"connection", "upgrade", "trailer", "content-encoding", "transfer-encoding", "expect"})
+
+
 def check_head(method: str, fields: Fields) -> dict[str, str]:
     """Headers by lower-case name, first value; raises `Refusal` where the head is not well-formed."""
     if not method.isascii() or not method.isalpha() or method != method.upper() or len(method) > 20:
         raise Refusal("bad-method", "the method is not an upper-case HTTP method")
-    if len(fields) > MAX_HEADERS or sum(len(n) + len(v) + 4 for n, v in fields) > MAX_HEAD_BYTES:
-        raise Refusal("head-too-large", "the request has too many or too large headers", status=431)
     found: dict[str, str] = {}
+    size = 0
     for raw_name, raw_value in fields:
+        size += len(raw_name) + len(raw_value) + 4
+        if size > MAX_HEAD_BYTES or len(fields) > MAX_HEADERS:
+            raise Refusal("head-too-large", "the request has too many or too large headers", status=431)
         if not _NAME.fullmatch(raw_name) or _FORBIDDEN_IN_VALUE.search(raw_value):
             raise Refusal("bad-header", "a header has characters that are not permitted")
         name = raw_name.decode("ascii").lower()
@@ -63,6 +68,11 @@ def check_head(method: str, fields: Fields) -> dict[str, str]:
 
 
 def _check_connection(found: Mapping[str, str]) -> None:
+    if not _CONNECTION.isdisjoint(found):
+        _check_framing(found)
+
+
+def _check_framing(found: Mapping[str, str]) -> None:
     listed = {token.strip().lower() for token in found.get("connection", "").split(",")} - {""}
     if listed & (POLICED - {"upgrade", "connection"}):
         raise Refusal("bad-header", "a Connection header lists a header that is policed")
@@ -90,9 +100,11 @@ def forwarded(fields: Fields, *, authority: str, body: bytes, method: str) -> li
     return out
 
 
+_SET_HERE = frozenset(name.encode("ascii") for name in REMOVED | {"host", "content-length"})
+
+
 def _is_removed(raw_name: bytes) -> bool:
-    name = raw_name.decode("ascii").lower()
-    return name in REMOVED or name in ("host", "content-length") or name.replace("_", "-") in REMOVED
+    return raw_name.lower().replace(b"_", b"-") in _SET_HERE
 
 
 def without(fields: Iterable[tuple[bytes, bytes]], *names: str) -> list[tuple[bytes, bytes]]:

@@ -6,6 +6,7 @@ Law: nothing here can be half-valid; the loader makes these only from files with
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal, NewType, Protocol
@@ -165,3 +166,8 @@ class Policy:
     servers: Mapping[str, Server] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     masks: tuple[MaskRule, ...] = ()
+
+    @cached_property
+    def issuer_urls(self) -> frozenset[str]:
+        """The `iss` of every issuer."""
+        return frozenset(spec.issuer for spec in self.issuers.values())

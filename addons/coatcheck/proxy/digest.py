@@ -13,7 +13,7 @@ def digest_of(request: Request) -> Digest:
         scheme=request.scheme,
         host=data.host,
         port=data.port,
-        path=data.path.decode("utf-8", "surrogateescape"),
+        path=data.path,
         headers=data.headers.fields,
         body=data.content or b"",
     )

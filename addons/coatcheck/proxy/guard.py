@@ -45,6 +45,7 @@ class Guard:
         exchange = self._open(flow)
         if self._live.is_draining:
             raise _draining()
+        exchange.headers = check_head("CONNECT", flow.request.headers.fields)
         host, port = canonical_host(flow.request.data.host), flow.request.port
         exchange.target = Target("https", host, port)
         if not servers_at(exchange.policy, host, port):
@@ -71,7 +72,8 @@ class Guard:
         exchange.is_mcp = path == exchange.server.path and speaks_mcp(exchange.policy, exchange.server)
         flow.request.data.host = exchange.target.host
         flow.request.data.port = exchange.target.port
-        flow.request.headers.pop("expect", None)
+        if "expect" in exchange.headers:
+            flow.request.headers.pop("expect")
 
     def _open(self, flow: http.HTTPFlow) -> Exchange:
         exchange = new_exchange(self._live.policy)

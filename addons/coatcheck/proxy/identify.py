@@ -59,23 +59,22 @@ class Identify:
 
     def _take_token(self, flow: http.HTTPFlow, exchange: Exchange) -> Presented | None:
         """The token, with every header that carries one of ours removed."""
-        headers = flow.request.headers
+        headers, head = flow.request.headers, exchange.headers
+        if head and "proxy-authorization" not in head and "authorization" not in head:
+            return None
         proxy_authorization = headers.get_all("proxy-authorization")
         authorization = headers.get_all("authorization")
         headers.pop("proxy-authorization", None)
-        exchange.headers.pop("proxy-authorization", None)
-        issuers = {spec.issuer for spec in exchange.policy.issuers.values()}
+        head.pop("proxy-authorization", None)
+        issuers = exchange.policy.issuer_urls
+        is_ours = True
         try:
-            presented = find_token(proxy_authorization, authorization, issuers=issuers)
-            only = find_token([], authorization, issuers=issuers)
-        except Refusal:
-            headers.pop("authorization", None)
-            exchange.headers.pop("authorization", None)
-            raise
-        if only is not None:
-            headers.pop("authorization", None)
-            exchange.headers.pop("authorization", None)
-        return presented
+            is_ours = bool(authorization) and find_token([], authorization, issuers=issuers) is not None
+            return find_token(proxy_authorization, authorization, issuers=issuers)
+        finally:
+            if is_ours:
+                headers.pop("authorization", None)
+                head.pop("authorization", None)
 
     async def _verify(self, presented: Presented) -> Verified:
         now = utc_now()

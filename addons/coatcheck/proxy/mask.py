@@ -12,6 +12,7 @@ from mitmproxy import http
 
 from coatcheck.errors import SERVER_FAILED, Refusal
 from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.http.headers import without
 from coatcheck.masking.masker import Masker
 from coatcheck.mcp.answers import error_event
 from coatcheck.mcp.call import Json
@@ -55,19 +56,22 @@ class Mask:
             return
         assert flow.response is not None
         exchange.masker = self._maskers.get(exchange.policy, exchange.server.name)
-        headers = flow.response.headers
-        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        head = {name.lower(): value for name, value in flow.response.headers.fields}
+        if sum(name.lower() == b"content-type" for name, _ in flow.response.headers.fields) > 1:
+            raise _unreadable("server-failed", "the server gave its answer two types")
+        if head.get(b"content-encoding", b"identity").strip().lower() != b"identity":
             raise _unreadable("unscannable-response", "the server encoded its answer though asked not to")
         if flow.response.status_code == 101:
             raise _unreadable("upgrade-refused", "the server switched protocols")
-        kind = content_type(headers)
-        if kind == "text/event-stream" and flow.response.status_code == 200:
-            charset = headers["content-type"].lower().partition("charset=")[2].strip('" ')
+        kind, _, parameters = head.get(b"content-type", b"").decode("latin-1").lower().partition(";")
+        exchange.answer_type = kind.strip()
+        if exchange.answer_type == "text/event-stream" and flow.response.status_code == 200:
+            charset = parameters.partition("charset=")[2].partition(";")[0].strip('" ')
             if charset not in ("", "utf-8", "utf8"):
                 raise _unreadable("unscannable-response", "the server's stream is not UTF-8")
             exchange.streaming = True
-            headers.pop("content-length", None)
-            headers["transfer-encoding"] = "chunked"
+            flow.response.headers.pop("content-length", None)
+            flow.response.headers["transfer-encoding"] = "chunked"
             flow.response.stream = _Stream(exchange, self._rewriter(exchange)).feed
 
     def response(self, flow: http.HTTPFlow) -> None:
@@ -79,9 +83,9 @@ class Mask:
         body = flow.response.raw_content or b""
         if not body:
             return
-        kind = content_type(flow.response.headers)
+        kind = exchange.answer_type
         if kind == "application/json" or kind.endswith("+json"):
-            flow.response.raw_content = self._whole_json(exchange, body)
+            body = self._whole_json(exchange, body)
         elif exchange.is_mcp:
             raise _unreadable(
                 "server-failed",
@@ -89,9 +93,10 @@ class Mask:
                 status=flow.response.status_code if flow.response.status_code >= 400 else 502,
             )
         elif exchange.masker:
-            flow.response.raw_content = self._whole_text(exchange, body, kind)
-        flow.response.headers.pop("transfer-encoding", None)
-        flow.response.headers["content-length"] = str(len(flow.response.raw_content or b""))
+            body = self._whole_text(exchange, body, kind)
+        fields = without(flow.response.headers.fields, "transfer-encoding", "content-length")
+        flow.response.headers = http.Headers([*fields, (b"content-length", b"%d" % len(body))])
+        flow.response.data.content = body
 
     def _whole_json(self, exchange: Exchange, body: bytes) -> bytes:
         try:
@@ -173,11 +178,6 @@ class _Stream:
             return before + error_event(exchange.request_id, _unreadable("server-failed", message))
         exchange.bytes_sent += len(out)
         return out
-
-
-def content_type(headers: http.Headers) -> str:
-    """The media type alone, lower case."""
-    return str(headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
 def is_server_request(message: Json) -> bool:

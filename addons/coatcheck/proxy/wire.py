@@ -10,6 +10,7 @@ This is private API: mitmproxy is pinned, and `self_test.py` proves the gate at 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mitmproxy.http import Headers, HTTPFlow, Request, Response
 from mitmproxy.proxy import commands, events
@@ -188,27 +189,22 @@ class WireGate:
             return None
         if server.address != (exchange.target.host, exchange.target.port):
             return None
-        request = flow.request.data
-        body = request.content or b""
-        outgoing = Outgoing(tuple(flow.request.headers.fields), request.path, body)
+        released = flow.request.data
+        body = released.content or b""
+        outgoing = Outgoing(released.headers.fields, released.path, body)
         if exchange.swap:
             outgoing = apply_swap(exchange.swap, outgoing)
             exchange.scrubber = self._scrubbers.get(exchange.swap.credentials)
         exchange.sent = True
         exchange.passage = Passage(body, outgoing.body, body_due=bool(body))
-        copy = Request(
-            host=request.host,
-            port=request.port,
-            method=request.method,
-            scheme=request.scheme,
-            authority=b"",
-            path=outgoing.path,
-            http_version=b"HTTP/1.1",
+        copy = Request.__new__(Request)
+        copy.data = replace(
+            released,
             headers=Headers(outgoing.headers),
+            path=outgoing.path,
             content=outgoing.body,
-            trailers=None,
-            timestamp_start=request.timestamp_start,
-            timestamp_end=request.timestamp_end,
+            authority=b"",
+            http_version=b"HTTP/1.1",
         )
         return http.RequestHeaders(event.stream_id, copy, end_stream=not outgoing.body)
 
@@ -254,18 +250,24 @@ class WireGate:
 
     @staticmethod
     def _scrub_head(exchange: Exchange, response: Response) -> None:
-        response.headers.pop("alt-svc", None)
+        fields = response.headers.fields
+        kept = tuple((name, value) for name, value in fields if name.lower() != b"alt-svc")
+        if len(kept) != len(fields):
+            response.headers = Headers(kept)
         scrubber = exchange.scrubber
         if scrubber is None:
             return
         exchange.scrubbing = scrubber.stream(exchange.scrubbed)
+        together = b"\n".join([response.data.reason, *(part for field in kept for part in field)])
+        if scrubber.whole(together, exchange.scrubbed) == together:
+            return
+        response.data.reason = scrubber.whole(response.data.reason, exchange.scrubbed)
         response.headers = Headers(
             [
                 (scrubber.whole(name, exchange.scrubbed), scrubber.whole(value, exchange.scrubbed))
-                for name, value in response.headers.fields
+                for name, value in kept
             ]
         )
-        response.data.reason = scrubber.whole(response.data.reason, exchange.scrubbed)
 
     def _fail_stream(self, layer: layers.HttpLayer, stream: layers.HttpStream, why: str) -> Commands:
         """Ends a stream with an error, and closes its server connection, whose state is no longer known."""
