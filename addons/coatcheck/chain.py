@@ -54,6 +54,8 @@ logger = logging.getLogger("coatcheck")
 VAULT_POLL_SECONDS = 2.0
 IDLE_POLL_SECONDS = 5.0
 DRAIN_SECONDS = 5.0
+EXPORT_BYTES = 4 * 1024 * 1024
+"""Sessions up to this size get their flow file when they close: about a second of work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +269,10 @@ def _show(flow: http.HTTPFlow) -> None:
 
 
 def _export(session: Path) -> None:
-    """A closed session's flow file, beside its record."""
+    """A closed session's flow file, beside its record; a long one's is left to `coatcheck sessions export`."""
+    if session.stat().st_size > EXPORT_BYTES:
+        logger.info("session %s is long: make its flow file with coatcheck sessions export", session.stem)
+        return
     try:
         write_flow_file(open_session(session), session.with_suffix(".mitm"))
     except CoatcheckError as error:

@@ -22,11 +22,11 @@ class Authorize:
         exchange = self._exchanges.get(flow)
         if exchange is None or flow.response or flow.error or not flow.live:
             return
-        exchange.decision = decide_exchange(exchange)
+        decide_exchange(exchange)
 
 
 def decide_exchange(exchange: Exchange) -> Decision:
-    """The decision for the exchange's calls as inspected; raises `Refusal` for a denial."""
+    """Decides the exchange's calls as inspected, and notes the decision on it; raises `Refusal` for a denial."""
     assert exchange.caller is not None
     assert exchange.server is not None
     decision = decide(exchange.policy, exchange.caller, exchange.server, exchange.calls, now=utc_now())

@@ -5,6 +5,7 @@ Law: each exchange has one outcome record, however it ended; content written her
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from mitmproxy import http
 
@@ -39,7 +40,12 @@ class Record:
     def request(self, flow: http.HTTPFlow) -> None:
         """Opens the recording of a released request."""
         exchange = self._exchanges.get(flow)
-        if exchange is None or exchange.release is None or exchange.caller is None or exchange.server is None:
+        if exchange is not None and exchange.release is not None:
+            self._begin(flow, exchange)
+
+    def _begin(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """A recording for whatever was understood and has a caller: also what was then denied."""
+        if exchange.recording is not None or exchange.caller is None or exchange.server is None or not exchange.calls:
             return
         key = SessionKey(exchange.caller.name, exchange.caller.token_id, exchange.server.name)
         exchange.recording = self._recorder.begin(
@@ -56,7 +62,7 @@ class Record:
             body=self._masked_body(exchange, flow.request.data.content or b""),
             calls=exchange.calls,
             decision=decision_word(exchange.decision),
-            rules=exchange.decision.rules if exchange.decision else (),
+            rules=_rules(exchange),
             approval=exchange.approval,
         )
 
@@ -78,6 +84,7 @@ class Record:
         if exchange is None or exchange.finished or not flow.live:
             return
         assert flow.response is not None
+        self._begin(flow, exchange)
         if exchange.recording is not None:
             body = b"" if exchange.streaming else flow.response.raw_content or b""
             exchange.recording.response(flow.response.status_code, _pairs(flow.response.headers), body)
@@ -146,6 +153,10 @@ def decision_word(decision: Decision | None) -> str:
             return "approve"
         case _:
             return "deny"
+
+
+def _rules(exchange: Exchange) -> Sequence[str]:
+    return exchange.decision.rules if exchange.decision is not None else ()
 
 
 def _pairs(headers: http.Headers) -> list[tuple[str, str]]:
