@@ -16,6 +16,8 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import ctx, hooks, http
 from mitmproxy.addonmanager import Loader
+from mitmproxy.connection import Client
+from mitmproxy.utils import asyncio_utils
 
 from coatcheck import __version__
 from coatcheck.approvals.store import ApprovalStore
@@ -37,7 +39,10 @@ from coatcheck.proxy.guard import Guard
 from coatcheck.proxy.hold import HoldCall
 from coatcheck.proxy.identify import Identify
 from coatcheck.proxy.inspect import Inspect
+from coatcheck.proxy.limit import Limit
 from coatcheck.proxy.mask import Mask, Maskers
+from coatcheck.proxy.open_tunnel import OpenTunnel
+from coatcheck.proxy.read_head import ReadHead
 from coatcheck.proxy.record import Record
 from coatcheck.proxy.release import ReleaseRequest
 from coatcheck.proxy.self_test import self_test
@@ -100,9 +105,14 @@ def build(settings: Settings) -> Parts:
     mask = Mask(exchanges, maskers, utc_now)
     record = Record(exchanges, journal, recorder, maskers, metrics)
     # The way of one request. Each stage implements the hooks it needs; every hook runs them in this order.
+    read_head = ReadHead(_cut, record.refused_head)
+    read_head.install()
     stages = [
+        read_head,
         Guard(live, exchanges, tunnels, settings.reverse),
         Identify(live, exchanges, tunnels),
+        Limit(exchanges),
+        OpenTunnel(exchanges, tunnels, journal),
         Inspect(exchanges),
         Authorize(exchanges),
         hold,
@@ -261,6 +271,13 @@ def _in_flight(parts: Parts) -> bool:
     return not parts.hold.is_empty or any(
         exchange.release is not None and not exchange.finished for exchange in list(parts.exchanges.values())
     )
+
+
+def _cut(client: Client) -> None:
+    """Ends a client's connection, as mitmproxy does where one is idle too long."""
+    handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
+    if handler is not None:
+        asyncio_utils.create_task(handler.on_timeout(), name="too slow", keep_ref=True, client=client.peername)
 
 
 def _show(flow: http.HTTPFlow) -> None:

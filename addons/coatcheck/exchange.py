@@ -45,7 +45,16 @@ class Passage:
     body_due: bool
 
 
-@dataclass(slots=True, weakref_slot=True)
+@dataclass(slots=True)
+class EncodedAnswer:
+    """A response head with its body so far."""
+
+    head: object
+    encoding: str
+    body: bytearray = field(default_factory=bytearray)
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Exchange:
     """One request on its way. Fields are filled by the stages in order; `None` means not reached."""
 
@@ -70,6 +79,8 @@ class Exchange:
     """Some byte of this request went to the server."""
     scrubber: Scrubber | None = None
     scrubbing: ScrubStream | None = None
+    encoded: EncodedAnswer | None = None
+    """An answer in a content encoding, collected below the flow until it can be decoded whole."""
     masker: Masker | None = None
     refusal: Refusal | None = None
     fault: str | None = None
@@ -107,6 +118,8 @@ class Tunnel:
     port: int
     verified: Verified | None = None
     refusal: Refusal | None = None
+    exchange: Exchange | None = None
+    """Set where the tunnel is relayed unopened, by its own verdict."""
 
 
 type Tunnels = WeakKeyDictionary[object, Tunnel]

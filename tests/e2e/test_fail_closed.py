@@ -15,6 +15,11 @@ pytestmark = pytest.mark.e2e
 FAULTY = Path(__file__).parent / "faulty" / "gateway.py"
 
 BEFORE_THE_WIRE = [
+    "read_head.requestheaders",
+    "read_head.request",
+    "limit.requestheaders",
+    "open_tunnel.http_connect",
+    "open_tunnel.next_layer",
     "guard.http_connect",
     "guard.requestheaders",
     "guard.server_connect",
@@ -26,7 +31,7 @@ BEFORE_THE_WIRE = [
     "hold.request",
     "release.request",
 ]
-AFTER_THE_WIRE = ["mask.responseheaders", "mask.response", "record.response"]
+AFTER_THE_WIRE = ["limit.response", "mask.responseheaders", "mask.response", "record.response"]
 
 
 class FaultyGateway(Gateway):
@@ -109,16 +114,33 @@ def test_every_hook_of_every_stage_is_in_these_tables() -> None:
     sys.path.insert(0, str(FAULTY.parent))
     from mitmproxy import hooks
 
-    from coatcheck.proxy import authorize, guard, hold, identify, inspect, mask, record, release
+    from coatcheck.proxy import (
+        authorize,
+        guard,
+        hold,
+        identify,
+        inspect,
+        limit,
+        mask,
+        open_tunnel,
+        read_head,
+        record,
+        release,
+    )
 
     found = set()
-    for module in (guard, identify, inspect, authorize, hold, release, mask, record):
+    modules = (read_head, guard, identify, limit, open_tunnel, inspect, authorize, hold, release, mask, record)
+    for module in modules:
         for name, cls in vars(module).items():
             if python_inspect.isclass(cls) and cls.__module__ == module.__name__ and not name.startswith("_"):
                 found |= {
                     f"{module.__name__.rpartition('.')[2]}.{hook}" for hook in hooks.all_hooks if hook in vars(cls)
                 }
     untested = {
+        "read_head.client_connected",  # starts and stops the clock
+        "read_head.client_disconnected",
+        "limit.error",
+        "open_tunnel.client_disconnected",
         "guard.server_connected",  # after the handshake: nothing is decided there
         "guard.server_connect_error",
         "record.request",  # opens the recording after the release: its failure takes the release back

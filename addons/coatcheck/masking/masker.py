@@ -12,16 +12,27 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import is_
+from typing import Any
 
 from coatcheck.masking.detectors import DETECTORS, Detector
 from coatcheck.masking.paths import FieldPath, parse_path
 from coatcheck.masking.protected import MESSAGE, NOTHING, Protected
-from coatcheck.masking.strings import document_in, holding, is_card_sized, looks_like_json, strings_in
+from coatcheck.masking.schemas import with_texts
+from coatcheck.masking.strings import (
+    Document,
+    Span,
+    Strings,
+    are_in_values,
+    document_in,
+    is_card_sized,
+    looks_like_json,
+)
 from coatcheck.mcp.call import Json
 from coatcheck.mcp.strict_json import dump_json
 from coatcheck.policy.model import MaskForm, MaskRule
 
 _REDACTED = "[redacted]"
+_EDGES = ("", "\n", '"')
 _STRICTEST_FIRST: tuple[MaskForm, ...] = ("redact", "hash", "partial")
 
 
@@ -58,12 +69,12 @@ class Masker:
         if unknown:
             raise ValueError(f"unknown detector {min(unknown)!r}; there are {', '.join(sorted(DETECTORS))}")
         ordered = sorted(rules, key=lambda rule: _STRICTEST_FIRST.index(rule.form))
-        self._finds = tuple(_Find(rule.id, rule.form, DETECTORS[name]) for rule in ordered for name in rule.detect)
+        self.finds = tuple(_Find(rule.id, rule.form, DETECTORS[name]) for rule in ordered for name in rule.detect)
         self._fields = tuple(_Field(rule.id, rule.form, parse_path(path)) for rule in ordered for path in rule.fields)
         self._key = key
 
     def __bool__(self) -> bool:
-        return bool(self._finds or self._fields)
+        return bool(self.finds or self._fields)
 
     def mask_json(self, value: Json, hits: Counter[str]) -> Json:
         """`value` masked; the same object when nothing changed. `hits` counts the finds by rule id."""
@@ -85,16 +96,30 @@ class Masker:
             return message if all(map(is_, masked, message)) else masked
         return self._mask(message, hits, MESSAGE, 0)
 
-    def _mask(self, value: Json, hits: Counter[str], keep: Protected, level: int) -> Json:
-        """Searches everything at once first: most values hold nothing to mask and are not walked."""
-        strings = strings_in(value, level)
-        everything = "\n".join(strings)
-        starts = {start for find in self._finds for start, _ in find.detector.spans(everything)}
-        fields = tuple(one for one in self._fields if (one.path.first_name or "") in everything)
-        if not starts and not fields:
+    def _mask(self, value: Json, hits: Counter[str], keep: Protected, level: int, *, is_led: bool = True) -> Json:
+        """Searches everything at once first: most values hold nothing to mask and are not walked. Fields are looked
+        for where `is_led`."""
+        strings = Strings(value, level)
+        joined = strings.joined
+        spans = self._spans(joined)
+        fields = tuple(one for one in self._fields if (one.path.first_name or "") in joined) if is_led else ()
+        if not spans and not fields:
             return value
-        walk = _Walk(self, self._finds, tuple((one, 0) for one in fields), holding(strings, starts), hits, level)
+        found = strings.holding(spans)
+        suspects = strings.all if fields else strings.documents
+        for text in suspects:
+            if text not in found and looks_like_json(text, level):
+                found[text] = []
+        walk = _Walk(self, tuple((one, 0) for one in fields), found, strings.documents, hits, level)
         return walk.node(value, walk.roots, keep)
+
+    def _spans(self, text: str) -> list[Span]:
+        """Every find in `text`, in order; where several start together, the stricter form first."""
+        spans = [
+            (start, end, order) for order, find in enumerate(self.finds) for start, end in find.detector.spans(text)
+        ]
+        spans.sort()
+        return spans
 
     def shown(self, text: str, form: MaskForm, partial: str) -> str:
         """What stands for `text`; `partial` is its partial form."""
@@ -108,21 +133,24 @@ class Masker:
 
 
 class _Walk:
-    """One value on its way through, with the rules that can apply to it."""
+    """One value on its way through, with the field paths that can apply to it and the strings to look at.
+
+    `found` holds the strings that hold something: where the finds are, or nothing for JSON to look into.
+    """
 
     def __init__(
         self,
         masker: Masker,
-        finds: tuple[_Find, ...],
         roots: tuple[_State, ...],
-        holding: frozenset[str],
+        found: dict[str, list[Span]],
+        documents: dict[str, Document],
         hits: Counter[str],
         level: int,
     ) -> None:
         self.roots = roots
         self._masker = masker
-        self._finds = finds
-        self._holding = holding
+        self._found = found
+        self._documents = documents
         self._hits = hits
         self._level = level
 
@@ -132,16 +160,45 @@ class _Walk:
             if followed == len(field.path.segments) or (followed and _is_elsewhere(field.path, followed, value)):
                 return self._cover(value, field, keep)
         if isinstance(value, str):
-            return self._string(value)
+            return self._string(value) if value in self._found else value
+        if not states and keep is NOTHING:
+            return self._plain(value)
         if isinstance(value, dict):
             return self._object(value, states, keep)
         if isinstance(value, list):
-            masked = [
-                self.node(element, _next(states, index=index) if states else (), keep)
-                for index, element in enumerate(value)
-            ]
+            masked = [self.node(element, _next(states, index=index), keep) for index, element in enumerate(value)]
             return value if all(map(is_, masked, value)) else masked
-        return value if value is None or isinstance(value, bool) else self._number(value)
+        return self._plain(value)
+
+    def _plain(self, value: Json) -> Json:
+        """`value` where neither a field path leads nor the protocol needs anything, copied only where it changes."""
+        found = self._found
+        masked: Any = None
+        members: Any
+        if type(value) is dict:
+            if not found.keys().isdisjoint(value):
+                return self._object(value, (), NOTHING)
+            members = value.items()
+        elif type(value) is list:
+            members = enumerate(value)
+        else:
+            return self._number(value)
+        for name, member in members:
+            kind = type(member)  # compared exactly: this runs for every value of most messages with a find
+            if kind is str:
+                if member not in found:
+                    continue
+                new = self._string(member)
+            elif kind is dict or kind is list:
+                new = self._plain(member)
+            elif kind is int or kind is float:
+                new = self._number(member)
+            else:
+                continue
+            if new is not member:
+                masked = masked or value.copy()
+                masked[name] = new
+        return value if masked is None else masked
 
     def _object(self, value: dict[str, Json], states: tuple[_State, ...], keep: Protected) -> Json:
         masked: dict[str, Json] = {}
@@ -151,19 +208,24 @@ class _Walk:
             if name in keep.kept:
                 masked[name] = member
                 continue
-            inside = keep.inside.get(name, NOTHING)
-            reached = _next(states, name=name) if states else ()
-            if inside.is_root:
-                reached = tuple(dict.fromkeys((*reached, *self.roots)))
-            new_name = self._name(name, value, times) if name in self._holding else name
-            new_member = masked[new_name] = self.node(member, reached, inside)
+            new_name = self._name(name, value, times) if self._found.get(name) else name
+            new_member = masked[new_name] = self._member(name, member, states, keep)
             if new_member is not member or new_name is not name:
                 changed = True
         return masked if changed else value
 
+    def _member(self, name: str, member: Json, states: tuple[_State, ...], keep: Protected) -> Json:
+        if name in keep.schemas:
+            return with_texts(member, self._schema_text)
+        inside = keep.below(name)
+        reached = _next(states, name=name) if states else ()
+        if inside.is_root and self.roots:
+            reached = tuple(dict.fromkeys((*reached, *self.roots)))
+        return self.node(member, reached, inside)
+
     def _name(self, name: str, value: dict[str, Json], times: dict[str, int]) -> str:
         """A name that holds a find, masked; names that look alike then are numbered, so none is lost."""
-        masked = self._text(name)
+        masked = self._text(name, self._found[name])
         while True:
             number = times[masked] = times.get(masked, 0) + 1
             unique = masked if number == 1 else f"{masked}#{number}"
@@ -171,59 +233,66 @@ class _Walk:
                 return unique
 
     def _string(self, text: str) -> str:
-        is_holding = text in self._holding
-        if (is_holding or self.roots or "\\" in text) and looks_like_json(text, self._level):
+        """A string of `found`, as JSON where it is JSON, else as text."""
+        spans = self._found[text]
+        document = self._documents.get(text)
+        if document is not None:
+            masked = self.node(document, self.roots, NOTHING)
+            return text if masked is document else dump_json(masked).decode()
+        if looks_like_json(text, self._level):
+            if spans and not self.roots and "\\" not in text and are_in_values(text, spans):
+                return self._text(text, spans)
             document = document_in(text)
             if document is not None:
                 masked = self._masker._mask(document, self._hits, NOTHING, self._level + 1)  # noqa: SLF001  # its own walk
                 return text if masked is document else dump_json(masked).decode()
-        return self._text(text) if is_holding else text
+        return self._text(text, spans)
 
-    def _text(self, text: str) -> str:
+    def _schema_text(self, text: str) -> str:
+        """A title or description: data of nobody, so no field path applies, not even inside JSON in it."""
+        masked = self._masker._mask(text, self._hits, NOTHING, self._level, is_led=False)  # noqa: SLF001  # its own walk
+        return masked if isinstance(masked, str) else text
+
+    def _text(self, text: str, spans: list[Span]) -> str:
         """`text` with every find replaced. A find taken away can leave another one standing alone, so it is read
-        again; two rounds are the most that happens."""
+        again unless all reached from edge to edge; two rounds are the most that happens."""
         for _ in range(3):
-            spans = [
-                (start, end, order)
-                for order, find in enumerate(self._finds)
-                for start, end in find.detector.spans(text)
-            ]
             if not spans:
                 break
-            is_whole = len(spans) == 1 and spans[0][:2] == (0, len(text))
-            text = self._replaced(text, sorted(spans))
-            if is_whole:
+            text, is_done = self._replaced(text, spans)
+            if is_done:
                 break
+            spans = self._masker._spans(text)  # noqa: SLF001  # its own walk
         return text
 
-    def _replaced(self, text: str, spans: list[tuple[int, int, int]]) -> str:
-        """Finds that overlap are replaced as one, in the strictest form among them."""
-        parts = []
-        done = 0
-        merged: list[tuple[int, int, int]] = []
+    def _replaced(self, text: str, spans: list[Span]) -> tuple[str, bool]:
+        """Finds that overlap are replaced as one, in the strictest form among them. Also whether each find filled the
+        text between two edges (detectors' law), so that nothing beside it can be read otherwise now."""
+        merged: list[Span] = []
         for start, end, order in spans:
             if merged and start < merged[-1][1]:
                 begin, stop, strictest = merged[-1]
                 merged[-1] = (begin, max(stop, end), min(strictest, order))
             else:
                 merged.append((start, end, order))
+        parts = []
+        done = 0
+        is_done = True
         for start, end, order in merged:
-            find, found = self._finds[order], text[start:end]
+            find, found = self._masker.finds[order], text[start:end]
             parts += [text[done:start], self._masker.shown(found, find.form, find.detector.partial(found))]
             self._hits[find.rule] += 1
             done = end
-        return "".join([*parts, text[done:]])
+            is_done = is_done and text[start - 1 : start] in _EDGES and text[end : end + 1] in _EDGES
+        return "".join([*parts, text[done:]]), is_done
 
-    def _number(self, value: float) -> float:
+    def _number(self, value: Json) -> Json:
         """A card number may come as a number."""
-        if is_card_sized(value):
-            digits = str(int(abs(value)))
-            if digits not in self._holding:
-                return value
-            for find in self._finds:
-                if any(find.detector.spans(digits)):
-                    self._hits[find.rule] += 1
-                    return 0
+        if isinstance(value, bool) or not isinstance(value, int | float) or not is_card_sized(value):
+            return value
+        for _, _, order in self._found.get(str(int(abs(value))), ())[:1]:
+            self._hits[self._masker.finds[order].rule] += 1
+            return 0
         return value
 
     def _cover(self, value: Json, field: _Field, keep: Protected) -> Json:
@@ -240,10 +309,14 @@ class _Walk:
                 covered: dict[str, Json] = {}
                 times: dict[str, int] = {}
                 for name, member in value.items():
-                    inside = keep.inside.get(name, NOTHING)
-                    kept = name in keep.kept
-                    new_name = name if kept or name not in self._holding else self._name(name, value, times)
-                    covered[new_name] = member if kept else self._covered(member, field, inside)
+                    if name in keep.kept:
+                        covered[name] = member
+                        continue
+                    new_name = self._name(name, value, times) if self._found.get(name) else name
+                    if name in keep.schemas:
+                        covered[new_name] = with_texts(member, self._schema_text)
+                    else:
+                        covered[new_name] = self._covered(member, field, keep.below(name))
                 return covered
             case list():
                 return [self._covered(element, field, keep) for element in value]

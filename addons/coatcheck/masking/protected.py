@@ -11,13 +11,20 @@ from dataclasses import dataclass, field
 class Protected:
     """What is kept in one object (or in each object of one array).
 
-    `kept` members are never changed; `inside` says the same of members that are masked themselves. `is_root`: field
-    paths are tried from here too.
+    `kept` members are never changed; `inside` says the same of members that are masked themselves, and `others` of
+    those without an entry there. `schemas` define data and hold none: field paths do not reach into them.
+    `is_root`: field paths are tried from here too.
     """
 
     kept: frozenset[str] = frozenset()
     inside: Mapping[str, "Protected"] = field(default_factory=dict)
+    others: "Protected | None" = None
+    schemas: frozenset[str] = frozenset()
     is_root: bool = False
+
+    def below(self, name: str) -> "Protected":
+        """What is kept in the member `name`."""
+        return self.inside.get(name) or self.others or NOTHING
 
 
 NOTHING = Protected()
@@ -34,6 +41,10 @@ _META = Protected(
         }
     )
 )
+# A tool or prompt whose name is masked cannot be called any more.
+_TOOL = Protected(frozenset({"name"}), schemas=frozenset({"inputSchema", "outputSchema"}))
+_PROMPT = Protected(frozenset({"name"}), schemas=frozenset({"arguments"}))
+_INPUT = Protected(frozenset({"method"}), {"params": Protected(schemas=frozenset({"requestedSchema"}))})
 _TASK = Protected(frozenset({"taskId"}))
 _BODY = frozenset(
     {
@@ -50,7 +61,17 @@ _BODY = frozenset(
     }
 )
 _INSIDE = {"_meta": _META, "task": _TASK, "tasks": _TASK}
-_RESULT = Protected(_BODY, {**_INSIDE, "structuredContent": Protected(is_root=True)}, is_root=True)
+_RESULT = Protected(
+    _BODY,
+    {
+        **_INSIDE,
+        "inputRequests": Protected(others=_INPUT),
+        "prompts": _PROMPT,
+        "structuredContent": Protected(is_root=True),
+        "tools": _TOOL,
+    },
+    is_root=True,
+)
 
 MESSAGE = Protected(
     frozenset({"jsonrpc", "id", "method"}),

@@ -5,7 +5,6 @@ reaches the client. mitmproxy itself logs an addon's exception and goes on with 
 """
 
 import asyncio
-import inspect
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +18,7 @@ from coatcheck.proxy.answer import answer, connect_answer
 
 logger = logging.getLogger("coatcheck")
 
-LIFECYCLE = frozenset({"load", "configure", "running", "done"})
+LIFECYCLE = frozenset({"load", "configure", "running", "done", "update"})
 """Hooks of the process, not of traffic: `chain.py` handles them, and an error there ends the process."""
 
 type Hook = Callable[[object], Awaitable[None] | None]
@@ -40,7 +39,7 @@ class FailClosed:
                 self.hooks[name] = self._guarded(name, functions)
 
     def _guarded(self, name: str, functions: Sequence[Hook]) -> Hook:
-        """One hook: asynchronous where a stage's is, since mitmproxy calls some hooks synchronously."""
+        """One hook. mitmproxy awaits every hook of traffic; the stages' may be either kind."""
 
         async def guarded(data: object) -> None:
             self._restore(name, data)
@@ -52,15 +51,7 @@ class FailClosed:
                 except BaseException as error:  # noqa: BLE001 - the one place that must catch everything
                     self._catch(name, data, error)
 
-        def guarded_sync(data: object) -> None:
-            self._restore(name, data)
-            for function in functions:
-                try:
-                    function(data)
-                except BaseException as error:  # noqa: BLE001 - as above
-                    self._catch(name, data, error)
-
-        return guarded if any(map(inspect.iscoroutinefunction, functions)) else guarded_sync
+        return guarded
 
     def _catch(self, name: str, data: object, error: BaseException) -> None:
         """A `Refusal` is an answer; anything else a fault. What ends the process or this task goes on doing so."""

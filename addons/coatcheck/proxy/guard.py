@@ -64,8 +64,6 @@ class Guard:
             raise _draining()
         method = flow.request.data.method.decode("latin-1")
         exchange.headers = check_head(method, flow.request.headers.fields)
-        if flow.request.data.http_version != b"HTTP/1.1":
-            raise Refusal("bad-version", "only HTTP/1.1 is spoken", status=505)
         exchange.target = self._target(flow, exchange)
         path = flow.request.path.partition("?")[0]
         exchange.server = self._server(exchange.policy, exchange.target, path)

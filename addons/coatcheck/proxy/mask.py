@@ -4,7 +4,8 @@ Law: masked before written (P5). Answers are parsed, scrubbed of decoded secrets
 streams event by event, each as it comes. What cannot be read does not pass.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -22,6 +23,10 @@ from coatcheck.mcp.strict_json import dump_json, parse_json
 from coatcheck.policy.decide import may_see
 from coatcheck.policy.model import Policy
 
+LARGE = 64 * 1024
+"""Bytes of a body above which cleaning it would hold the event loop too long."""
+MAX_EVENT = 1024 * 1024
+"""Bytes of one event: what the official clients take at most."""
 LISTS = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list"})
 
 
@@ -59,8 +64,6 @@ class Mask:
         head = {name.lower(): value for name, value in flow.response.headers.fields}
         if sum(name.lower() == b"content-type" for name, _ in flow.response.headers.fields) > 1:
             raise _unreadable("server-failed", "the server gave its answer two types")
-        if head.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-            raise _unreadable("unscannable-response", "the server encoded its answer though asked not to")
         if flow.response.status_code == 101:
             raise _unreadable("upgrade-refused", "the server switched protocols")
         kind, _, parameters = head.get(b"content-type", b"").decode("latin-1").lower().partition(";")
@@ -74,29 +77,33 @@ class Mask:
             flow.response.headers["transfer-encoding"] = "chunked"
             flow.response.stream = _Stream(exchange, self._rewriter(exchange)).feed
 
-    def response(self, flow: http.HTTPFlow) -> None:
-        """Rewrites a whole body."""
+    def response(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        """Rewrites a whole body; a large one in a thread, and out of the flow's sight meanwhile."""
         exchange = self._exchanges.get(flow)
         if exchange is None or exchange.refusal is not None or not exchange.sent or exchange.streaming:
-            return
+            return None
         assert flow.response is not None
         body = flow.response.raw_content or b""
         if not body:
-            return
+            return None
+        if len(body) > LARGE:
+            flow.response.data.content = None
+            return self._rewrite_large(flow.response, exchange, body)
+        _replace_body(flow.response, self._clean_body(exchange, flow.response.status_code, body))
+        return None
+
+    async def _rewrite_large(self, response: http.Response, exchange: Exchange, body: bytes) -> None:
+        clean = await asyncio.to_thread(self._clean_body, exchange, response.status_code, body)
+        _replace_body(response, clean)
+
+    def _clean_body(self, exchange: Exchange, status: int, body: bytes) -> bytes:
         kind = exchange.answer_type
         if kind == "application/json" or kind.endswith("+json"):
-            body = self._whole_json(exchange, body)
-        elif exchange.is_mcp:
-            raise _unreadable(
-                "server-failed",
-                f"the server answered {flow.response.status_code} with something that is not JSON",
-                status=flow.response.status_code if flow.response.status_code >= 400 else 502,
-            )
-        elif exchange.masker:
-            body = self._whole_text(exchange, body, kind)
-        fields = without(flow.response.headers.fields, "transfer-encoding", "content-length")
-        flow.response.headers = http.Headers([*fields, (b"content-length", b"%d" % len(body))])
-        flow.response.data.content = body
+            return self._whole_json(exchange, body)
+        if exchange.is_mcp:
+            what = f"the server answered {status} with something that is not JSON"
+            raise _unreadable("server-failed", what, status=status if status >= 400 else 502)
+        return self._whole_text(exchange, body, kind) if exchange.masker else body
 
     def _whole_json(self, exchange: Exchange, body: bytes) -> bytes:
         try:
@@ -160,7 +167,7 @@ class _Stream:
 
     def __init__(self, exchange: Exchange, rewrite: Callable[[Event], Event | None]) -> None:
         self._exchange = exchange
-        self._rewriter = SseRewriter(rewrite)
+        self._rewriter = SseRewriter(rewrite, max_event=MAX_EVENT)
 
     def feed(self, data: bytes) -> bytes:
         """mitmproxy calls this with each chunk, and with b"" at the end."""
@@ -178,6 +185,12 @@ class _Stream:
             return before + error_event(exchange.request_id, _unreadable("server-failed", message))
         exchange.bytes_sent += len(out)
         return out
+
+
+def _replace_body(response: http.Response, body: bytes) -> None:
+    fields = without(response.headers.fields, "transfer-encoding", "content-length")
+    response.headers = http.Headers([*fields, (b"content-length", b"%d" % len(body))])
+    response.data.content = body
 
 
 def is_server_request(message: Json) -> bool:

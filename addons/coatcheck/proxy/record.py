@@ -106,6 +106,12 @@ class Record:
         if exchange is not None and not exchange.finished and flow.response is not None:
             self._finish(exchange, flow.response.status_code, "refused")
 
+    def refused_head(self, refusal: Refusal) -> None:
+        """A head that never became an exchange."""
+        record = refusal_record(exchange="-", caller=None, target="-", refusal=refusal, policy=None)
+        self._journal.append_later("refusal", record)
+        self._metrics.finished(server="-", outcome="refused", seconds=0.0, scrubbed=0)
+
     def _finish(self, exchange: Exchange, status: int | None, outcome: str) -> None:
         exchange.finished = True
         if exchange.fault is not None:

@@ -31,28 +31,7 @@ class ReleaseRequest:
             return  # a stage before this one did not come to an end: nothing is released
         self._plan(flow, exchange)
         digest = digest_of(flow.request)
-        record = request_record(
-            exchange=exchange.id,
-            caller=exchange.caller,
-            server=exchange.server.name,
-            calls=exchange.calls,
-            decision=exchange.decision,
-            policy=exchange.policy.sha256,
-            target=str(exchange.target),
-            approval=exchange.approval,
-            secrets=[credential.info.name for credential in exchange.swap.credentials] if exchange.swap else [],
-            digest=digest.hex(),
-        )
-        try:
-            await self._journal.append("request", record)
-        except JournalError:
-            raise Refusal(
-                "journal-unavailable",
-                "the journal cannot be written, so nothing is sent",
-                status=503,
-                code=GATEWAY_FAULT,
-                retryable=True,
-            ) from None
+        await journal_request(self._journal, exchange, digest.hex())
         exchange.release = Release(digest)
 
     def _plan(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
@@ -63,3 +42,26 @@ class ReleaseRequest:
         exchange.swap = plan_swap(
             outgoing, server=exchange.server, caller=exchange.caller.name, snapshot=self._live.snapshot
         )
+
+
+async def journal_request(journal: JournalWriter, exchange: Exchange, digest: str) -> None:
+    """Makes the request's record durable. Raises `Refusal` where it cannot be."""
+    assert exchange.server is not None
+    assert exchange.decision is not None
+    record = request_record(
+        exchange=exchange.id,
+        caller=exchange.caller,
+        server=exchange.server.name,
+        calls=exchange.calls,
+        decision=exchange.decision,
+        policy=exchange.policy.sha256,
+        target=str(exchange.target),
+        approval=exchange.approval,
+        secrets=[credential.name for credential in exchange.swap.credentials] if exchange.swap else (),
+        digest=digest,
+    )
+    try:
+        await journal.append("request", record)
+    except JournalError:
+        message = "the journal cannot be written, so nothing is sent"
+        raise Refusal("journal-unavailable", message, status=503, code=GATEWAY_FAULT, retryable=True) from None

@@ -21,7 +21,9 @@ from mitmproxy.proxy.layers.http._base import HttpEvent
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 
 from coatcheck.errors import SERVER_FAILED, Refusal
-from coatcheck.exchange import Exchange, Exchanges, Passage
+from coatcheck.exchange import EncodedAnswer, Exchange, Exchanges, Passage
+from coatcheck.http.decode import ENCODINGS, UndecodableBody, decode
+from coatcheck.http.headers import without
 from coatcheck.mcp.answers import error_event
 from coatcheck.proxy.answer import answer
 from coatcheck.proxy.digest import digest_of
@@ -30,6 +32,8 @@ from coatcheck.vault.swap import Outgoing, apply_swap
 
 type Commands = Iterator[commands.Command]
 
+DECODE_LIMIT = 2 * 1024 * 1024
+"""Bytes of an encoded answer, before and after decoding: more would hold the event loop too long."""
 NOT_RELEASED = "nothing was released for this request"
 
 _RESPONSES = (
@@ -238,15 +242,43 @@ class WireGate:
                 if event.response.status_code < 200:
                     return None
                 self._scrub_head(exchange, event.response)
-                return [event]
+                encoding = content_encoding(event.response)
+                if encoding == "identity" or event.end_stream:
+                    return [event]
+                exchange.encoded = EncodedAnswer(event, encoding)
+                return [] if encoding in ENCODINGS else self._unscannable(exchange)
+            case http.ResponseData() if exchange.encoded is not None:
+                exchange.encoded.body += event.data
+                return [] if len(exchange.encoded.body) <= DECODE_LIMIT else self._unscannable(exchange)
             case http.ResponseData():
                 data = exchange.scrubbing.feed(event.data) if exchange.scrubbing else event.data
                 return [http.ResponseData(event.stream_id, data)] if data else []
+            case http.ResponseEndOfMessage() if exchange.encoded is not None:
+                return self._decoded(exchange, exchange.encoded, event)
             case http.ResponseEndOfMessage():
                 tail = exchange.scrubbing.finish() if exchange.scrubbing else b""
                 return [http.ResponseData(event.stream_id, tail), event] if tail else [event]
             case _:
                 return []  # trailers are dropped
+
+    def _decoded(self, exchange: Exchange, encoded: EncodedAnswer, end: HttpEvent) -> list[HttpEvent] | None:
+        """A whole encoded answer as identity: what is encoded can be neither scrubbed nor masked."""
+        head = encoded.head
+        assert isinstance(head, http.ResponseHeaders)
+        try:
+            body = decode(bytes(encoded.body), encoded.encoding, limit=DECODE_LIMIT)
+        except UndecodableBody:
+            return self._unscannable(exchange)
+        if exchange.scrubber is not None:
+            body = exchange.scrubber.whole(body, exchange.scrubbed)
+        kept = without(head.response.headers.fields, "content-encoding", "content-length", "transfer-encoding")
+        head.response.headers = Headers([*kept, (b"content-length", b"%d" % len(body))])
+        return [head, http.ResponseData(end.stream_id, body), end] if body else [head, end]
+
+    @staticmethod
+    def _unscannable(exchange: Exchange) -> None:
+        message = "the server encoded its answer in a way that cannot be read"
+        exchange.refusal = Refusal("unscannable-response", message, status=502, code=SERVER_FAILED)
 
     @staticmethod
     def _scrub_head(exchange: Exchange, response: Response) -> None:
@@ -303,6 +335,12 @@ class WireGate:
             yield commands.CloseConnection(layer.context.client)
         else:
             yield from self._guarded(layer, child, event)
+
+
+def content_encoding(response: Response) -> str:
+    """The one content encoding of a response, lower case; several make one that nothing decodes."""
+    values = [value for name, value in response.headers.fields if name.lower() == b"content-encoding"]
+    return b",".join(values).decode("latin-1").strip().lower() or "identity"
 
 
 def _as_refusal(event: http.ResponseProtocolError) -> Refusal:

@@ -11,9 +11,25 @@ import os
 from mitmproxy import http
 
 from coatcheck import chain
-from coatcheck.proxy import authorize, guard, hold, identify, inspect, mask, record, release, wire
+from coatcheck.proxy import (
+    authorize,
+    guard,
+    hold,
+    identify,
+    inspect,
+    limit,
+    mask,
+    open_tunnel,
+    read_head,
+    record,
+    release,
+    wire,
+)
 
 STAGES = {
+    "read_head": read_head.ReadHead,
+    "limit": limit.Limit,
+    "open_tunnel": open_tunnel.OpenTunnel,
     "guard": guard.Guard,
     "identify": identify.Identify,
     "inspect": inspect.Inspect,

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 _RUN = re.compile(r"[0-9](?:[ -]?[0-9]){12,}")
+_KINDS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else byte for byte in range(256))
+_THIRTEEN = b"0" * 13
 _GROUP = re.compile(r"[0-9]+")
 _DOUBLED = bytes.maketrans(b"0123456789", bytes(sum(divmod(2 * digit, 10)) + 48 for digit in range(10)))
 _LAYOUTS = frozenset(
@@ -23,6 +25,8 @@ class CreditCard:
 
     def spans(self, text: str) -> Iterable[tuple[int, int]]:
         """Start and end of every card number, separators inside it included."""
+        if _THIRTEEN not in text.encode(errors="replace").translate(_KINDS, b" -"):
+            return ()  # a quarter of what the search costs, and most texts end here
         return [span for run in _RUN.finditer(text) for span in _cards(text, run.start(), run.end())]
 
     def partial(self, found: str) -> str:

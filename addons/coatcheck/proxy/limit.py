@@ -1,0 +1,45 @@
+"""Limit: how many requests one caller may have in flight, held ones among them.
+
+Law: what is over the limit is refused at its head; what has ended, however it ended, does not count.
+"""
+
+from weakref import WeakSet
+
+from mitmproxy import http
+
+from coatcheck.errors import TOO_MANY, Refusal
+from coatcheck.exchange import Exchange, Exchanges
+
+
+class Limit:
+    """Third stage, when the caller is known."""
+
+    def __init__(self, exchanges: Exchanges) -> None:
+        self._exchanges = exchanges
+        self._in_flight: dict[str, WeakSet[Exchange]] = {}
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Counts the request in, or refuses it."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or exchange.caller is None or flow.response:
+            return
+        in_flight = self._in_flight.setdefault(exchange.caller.name, WeakSet())
+        if len(in_flight) >= exchange.policy.max_in_flight:
+            raise Refusal(
+                "too-many-requests",
+                f"{exchange.caller.name} has {len(in_flight)} requests in flight, the most it may have",
+                status=429,
+                code=TOO_MANY,
+                retryable=True,
+            )
+        in_flight.add(exchange)
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """Counts it out."""
+        exchange = self._exchanges.get(flow)
+        if exchange is not None and exchange.caller is not None:
+            self._in_flight.get(exchange.caller.name, WeakSet()).discard(exchange)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """The same where it broke off."""
+        self.response(flow)

@@ -1,0 +1,103 @@
+"""Read heads: each request's head is checked as bytes before mitmproxy parses it, and must come in time.
+
+Law: a head that is not plain, too large or too slow ends its connection; no hook would ever see it.
+mitmproxy's `Http1Server.read_headers` repairs bare line feeds and folds, keeps a head of any size, and waits for ever.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from weakref import WeakKeyDictionary
+
+from mitmproxy import http
+from mitmproxy.connection import Client
+from mitmproxy.net.http import http1
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
+from mitmproxy.proxy.layers.http._http1 import Http1Server
+
+from coatcheck.errors import Refusal
+from coatcheck.http.head import Place, check_bytes, is_whole
+from coatcheck.proxy.answer import answer
+
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 60.0
+
+type Commands = Iterator[commands.Command]
+
+_original_read_headers = Http1Server.read_headers
+
+
+class ReadHead:
+    """Before the first stage. `cut` ends a client's connection; `refused` writes what no exchange stands for."""
+
+    def __init__(self, cut: Callable[[Client], None], refused: Callable[[Refusal], None]) -> None:
+        self._cut = cut
+        self._refused = refused
+        self._clocks: WeakKeyDictionary[Client, asyncio.TimerHandle] = WeakKeyDictionary()
+
+    def install(self) -> None:
+        """Puts this check into mitmproxy's HTTP/1 server; a later one takes its place."""
+        reader = self
+
+        def read_headers(connection: Http1Server, event: events.ConnectionEvent) -> Commands:
+            return reader._read(connection, event)
+
+        Http1Server.read_headers = read_headers  # type: ignore[method-assign,assignment]
+
+    # -- the clock ---------------------------------------------------------------------------------------------
+
+    def client_connected(self, client: Client) -> None:
+        """A new connection must bring a head soon."""
+        self._start(client, HEAD_SECONDS)
+
+    def client_disconnected(self, client: Client) -> None:
+        """Nothing more is expected."""
+        self._stop(client)
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """The body must follow in time, however slowly it trickles."""
+        if flow.live and not flow.is_replay:
+            self._start(flow.client_conn, BODY_SECONDS)
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """The body is here."""
+        self._stop(flow.client_conn)
+
+    def _start(self, client: Client, seconds: float) -> None:
+        self._stop(client)
+        self._clocks[client] = asyncio.get_running_loop().call_later(seconds, self._cut, client)
+
+    def _stop(self, client: Client) -> None:
+        clock = self._clocks.pop(client, None)
+        if clock is not None:
+            clock.cancel()
+
+    # -- the bytes ---------------------------------------------------------------------------------------------
+
+    def _read(self, connection: Http1Server, event: events.ConnectionEvent) -> Commands:
+        if not isinstance(event, events.DataReceived):
+            yield from _original_read_headers(connection, event)
+            return
+        buffered = bytes(connection.buf)
+        try:
+            if not is_whole(buffered):
+                if buffered and connection.context.client not in self._clocks:
+                    self._start(connection.context.client, HEAD_SECONDS)
+                return
+            check_bytes(buffered, _place(connection))
+        except Refusal as refusal:
+            self._refused(refusal)
+            response = answer(refusal)
+            response.headers["connection"] = "close"
+            yield commands.SendData(connection.conn, http1.assemble_response(response))
+            yield commands.CloseConnection(connection.conn)
+            connection.state = connection.done
+            return
+        self._stop(connection.context.client)
+        yield from _original_read_headers(connection, event)
+
+
+def _place(connection: Http1Server) -> Place:
+    """Whether this connection speaks to the proxy itself."""
+    layers = [layer for layer in connection.context.layers if isinstance(layer, HttpLayer)]
+    return "proxy" if layers and layers[-1].mode is HTTPMode.regular else "origin"
