@@ -158,10 +158,11 @@ class Gateway:
         settings = read_settings(given, os.environ)
         if ctx.options.scripts and Path(ctx.options.scripts[0]).stem != "gateway":
             raise CoatcheckError("the gateway must be the first script", where="scripts")
-        lockdown.check_given(ctx.options, lockdown.given_names(sys.argv[1:], _config_text(ctx.options.confdir)))
+        given_names = lockdown.given_names(sys.argv[1:], lockdown.config_text(ctx.options.confdir))
+        lockdown.check_given(ctx.options, given_names)
         settings.state.check()
         self._parts = parts = build(settings)
-        lockdown.force(ctx.options, _computed(settings, parts.live))
+        lockdown.force(ctx.options, lockdown.computed(ctx.options, settings, parts.live.policy.servers))
         parts.journal.start()
         parts.recorder.start()
         self_test(parts.exchanges, ctx.options)
@@ -180,7 +181,7 @@ class Gateway:
                 "lifecycle",
                 lifecycle_record(event="started", version=__version__, policy=parts.live.policy.sha256),
             )
-            parts.control.listen(*parts.settings.control)
+            await _listen(parts)
         except CoatcheckError as error:
             _refuse_start(error)
         if app := getattr(ctx.master, "app", None):
@@ -199,6 +200,7 @@ class Gateway:
 
     async def _shut_down(self, parts: Parts) -> None:
         parts.live.is_draining = True
+        await ctx.master.addons.get("proxyserver").servers.update([])  # stops listening; connections go on
         parts.hold.let_all_go()
         deadline = time.monotonic() + DRAIN_SECONDS
         # flows end in several places, and none of them knows of the end
@@ -249,22 +251,12 @@ def gateway() -> Gateway:
     return Gateway()
 
 
-def _computed(settings: Settings, live: Live) -> dict[str, object]:
-    """mitmproxy's options that follow from ours."""
-    host = ctx.options.listen_host or "127.0.0.1"
-    port = ctx.options.listen_port or 8080
-    modes = [f"regular@{host}:{port}"]
-    for entry in settings.reverse:
-        server = live.policy.servers[entry.server]
-        name = f"[{server.host}]" if ":" in server.host else server.host
-        modes.append(f"reverse:{server.scheme}://{name}:{server.port}@{entry.host}:{entry.port}")
-    return {"mode": modes, "listen_host": host, "confdir": str(settings.state.ca)}
-
-
-def _config_text(folder: str) -> str:
-    """What mitmproxy read its options from before the gateway chose a `confdir` of its own."""
-    paths = [Path(folder).expanduser() / name for name in ("config.yaml", "config.yml")]
-    return "\n".join(path.read_text(errors="replace") for path in paths if path.is_file())
+async def _listen(parts: Parts) -> None:
+    """Opens the control port, then the proxy's: mitmproxy chose its listeners before this script had set them."""
+    parts.control.listen(*parts.settings.control)
+    if not await ctx.master.addons.get("proxyserver").setup_servers():
+        hint = "the lines above say why; --listen-host, --listen-port and coatcheck_reverse choose addresses"
+        raise CoatcheckError("cannot listen", where="proxy", hint=hint)
 
 
 def _in_flight(parts: Parts) -> bool:

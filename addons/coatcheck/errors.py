@@ -5,8 +5,11 @@
 Neither ever carries a secret, a token or a body.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
+
+from coatcheck.mcp.call import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,9 @@ class JournalError(CoatcheckError):
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
 HEADER_MISMATCH = -32020
+UNSUPPORTED_VERSION = -32022
 UNAUTHENTICATED = 4010
 POLICY_DENIED = 4030
 APPROVAL_DENIED = 4031
@@ -73,7 +78,8 @@ class Refusal(Exception):
     """Why one request is not served.
 
     `reason` is a stable kebab-case code; `status` is the HTTP status; `code` the JSON-RPC code.
-    `message` is for people and names the rule's own message where there is one.
+    `message` is for people and names the rule's own message where there is one. `details` are further members of the
+    error's data, for clients to act on.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class Refusal(Exception):
         rule: str | None = None,
         approval: str | None = None,
         retryable: bool = False,
+        details: Mapping[str, Json] | None = None,
     ) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
@@ -95,6 +102,7 @@ class Refusal(Exception):
         self.rule = rule
         self.approval = approval
         self.retryable = retryable
+        self.details: Mapping[str, Json] = details or {}
 
     @classmethod
     def unauthenticated(cls, reason: str, message: str, *, status: int = 401) -> Self:
@@ -106,9 +114,10 @@ class Refusal(Exception):
         """The policy says no. HTTP 200: the only form whose code and data reach every MCP client."""
         return cls(reason, message, status=200, code=POLICY_DENIED, rule=rule)
 
-    def data(self) -> dict[str, str | bool | None]:
-        """The JSON-RPC error's `data` member (DESIGN 5.4)."""
-        out: dict[str, str | bool | None] = {
+    def data(self) -> dict[str, Json]:
+        """The JSON-RPC error's `data` member (DESIGN 5.4), with `details`."""
+        out: dict[str, Json] = {
+            **self.details,
             "reason": self.reason,
             "rule": self.rule,
             "message": self.message,

@@ -5,8 +5,8 @@ saves flows can show it; `flow.metadata` gets plain strings only.
 """
 
 import hashlib
+import itertools
 import secrets
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -129,9 +129,16 @@ type Exchanges = WeakKeyDictionary[object, Exchange]
 """Exchanges by mitmproxy flow."""
 
 
-def new_exchange(policy: Policy) -> Exchange:
-    """An exchange that has reached no stage yet."""
-    return Exchange(ExchangeId(secrets.token_hex(8)), policy, time.monotonic())
+class Numbering:
+    """Ids for exchanges, unique over restarts: a random beginning of this process, then a count."""
+
+    def __init__(self) -> None:
+        self._beginning = secrets.token_hex(5)
+        self._count = itertools.count(1)
+
+    def next(self) -> ExchangeId:
+        """The next id."""
+        return ExchangeId(f"{self._beginning}-{next(self._count):x}")
 
 
 def request_digest(

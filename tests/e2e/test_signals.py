@@ -6,6 +6,7 @@ import pytest
 from raw import RawClient, call
 from test_way import wait_for_approval
 
+from story.cast import Cast
 from story.processes import run_cli
 
 pytestmark = pytest.mark.e2e
@@ -72,3 +73,51 @@ def test_a_torn_last_line_is_reported_as_torn_and_a_flipped_byte_as_tampering(fr
 
 def journal_text(cast) -> str:
     return "".join(file.read_text() for file in (cast.state / "journal").glob("*.jsonl"))
+
+
+def test_a_client_that_leaves_while_held_takes_its_question_with_it(fresh) -> None:
+    arguments = json.dumps({"order_id": "S-3", "amount": 1})
+    with fresh.gateway() as gateway:
+        pipeline = fresh.start_pipeline("call", "refund_order", arguments, gateway=gateway, token=fresh.token())
+        approval = wait_for_approval(fresh, gateway, "S-3")
+        pipeline.kill()
+        gateway.wait_for(lambda: state_of(fresh, approval["id"]) == "withdrawn")
+        where = ("--state", str(fresh.state), "--policy", str(fresh.policy))
+        assert run_cli("approvals", "approve", approval["id"], *where).returncode == 1
+    assert not [done for done in fresh.executed() if done["tool"] == "refund_order"]
+
+
+def test_a_hold_that_nobody_decides_is_answered_as_pending_and_the_same_call_joins_it(tmp_path) -> None:
+    arguments = json.dumps({"order_id": "S-4", "amount": 1})
+    with Cast(tmp_path, hold="1s", stateless=True) as cast:
+        cast.make_state()
+        with cast.gateway() as gateway:
+            first = cast.pipeline("call", "refund_order", arguments, gateway=gateway, token=cast.token())
+            assert first.error["code"] == 4033
+            assert first.error["data"]["retryable"] is True
+            second = cast.pipeline("call", "refund_order", arguments, gateway=gateway, token=cast.token())
+            assert second.error["data"]["approval"] == first.error["data"]["approval"]
+            where = ("--state", str(cast.state), "--policy", str(cast.policy))
+            assert run_cli("approvals", "approve", first.error["data"]["approval"], *where).returncode == 0
+            third = cast.pipeline("call", "refund_order", arguments, gateway=gateway, token=cast.token())
+            assert third.error is None
+            fourth = cast.pipeline("call", "refund_order", arguments, gateway=gateway, token=cast.token())
+            assert fourth.error["code"] == 4033
+            assert fourth.error["data"]["approval"] != first.error["data"]["approval"]
+        assert len([done for done in cast.executed() if done["tool"] == "refund_order"]) == 1
+
+
+def test_an_approval_that_nobody_gives_expires(tmp_path) -> None:
+    arguments = json.dumps({"order_id": "S-5", "amount": 1})
+    with Cast(tmp_path, stateless=True) as cast:
+        cast.make_state()
+        cast.policy.write_text(cast.policy.read_text().replace("expires: 2m", "expires: 1s"))
+        with cast.gateway() as gateway:
+            outcome = cast.pipeline("call", "refund_order", arguments, gateway=gateway, token=cast.token())
+        assert outcome.error["code"] == 4032
+        assert not [done for done in cast.executed() if done["tool"] == "refund_order"]
+
+
+def state_of(cast, approval_id: str) -> str:
+    shown = run_cli("approvals", "show", approval_id, "--state", str(cast.state), "--json")
+    return json.loads(shown.stdout)["state"]

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coatcheck.masking.masker import Masker
+from coatcheck.masking.protected import NOTHING
 from coatcheck.policy.model import MaskRule
 
 EVERYTHING = ("email", "credit-card", "iban")
@@ -280,6 +281,102 @@ def test_a_batch_is_masked_message_by_message():
     ]
 
 
+TOOL = {
+    "name": "find_person",
+    "description": "ask bob@example.com",
+    "inputSchema": {
+        "type": "object",
+        "properties": {"ssn": {"type": "string", "description": "or amy@example.com", "default": "amy@example.com"}},
+        "required": ["ssn"],
+    },
+    "outputSchema": {"type": "object", "properties": {"ssn": {"type": "string"}, "email": {"type": "string"}}},
+}
+
+
+@pytest.mark.parametrize("path", ["$..ssn", "$..properties", "$..type", "$..name", "$.tools", "$..*", "$"])
+def test_no_field_path_reaches_into_a_schema_or_renames_a_tool(path):
+    message = {"jsonrpc": "2.0", "id": 1, "result": {"tools": [TOOL], "structuredContent": {"ssn": "1", "type": "x"}}}
+    (tool,) = message_masked(message, path)["result"]["tools"]
+    assert tool == TOOL | {"description": tool["description"]}
+
+
+def test_detectors_mask_what_people_read_in_a_schema_and_leave_the_rest():
+    (tool,) = message_masked({"result": {"tools": [TOOL]}}, "$..ssn", detect=["email"])["result"]["tools"]
+    described = {"type": "string", "description": "or [redacted]", "default": "amy@example.com"}
+    assert tool["description"] == "ask [redacted]"
+    assert tool["inputSchema"] == TOOL["inputSchema"] | {"properties": {"ssn": described}}
+    assert tool["outputSchema"] == TOOL["outputSchema"]
+
+
+def test_json_in_a_description_is_masked_by_detectors_alone():
+    text = json.dumps({"ssn": "1", "mail": "bob\nbob@example.com"})
+    tool = TOOL | {"inputSchema": {"type": "object", "description": text}}
+    (shown,) = message_masked({"result": {"tools": [tool]}}, "$..ssn", detect=["email"])["result"]["tools"]
+    assert json.loads(shown["inputSchema"]["description"]) == {"ssn": "1", "mail": "bob\n[redacted]"}
+
+
+def test_the_arguments_a_prompt_takes_are_definitions_and_those_of_a_call_are_data():
+    arguments = [{"name": "ssn", "description": "as bob@example.com writes it", "required": True}]
+    prompts = {"result": {"prompts": [{"name": "greet", "arguments": arguments}]}}
+    shown = message_masked(prompts, "$..name", "$..required", "$..arguments", detect=["email"])
+    assert shown["result"]["prompts"] == [
+        {"name": "greet", "arguments": [arguments[0] | {"description": "as [redacted] writes it"}]}
+    ]
+    call = {"method": "tools/call", "params": {"name": "t", "arguments": {"ssn": "1", "inputSchema": {"ssn": "1"}}}}
+    assert message_masked(call, "$..ssn")["params"]["arguments"] == {
+        "ssn": "[redacted]",
+        "inputSchema": {"ssn": "[redacted]"},
+    }
+
+
+def test_the_form_a_server_asks_to_be_filled_in_keeps_its_schema():
+    params = {"message": "for bob@example.com", "requestedSchema": TOOL["outputSchema"]}
+    asked = {"result": {"inputRequests": {"ssn": {"method": "elicitation/create", "params": params}}}}
+    (shown,) = message_masked(asked, "$..ssn.params", "$..method", detect=["email"])["result"]["inputRequests"].values()
+    assert shown["method"] == "elicitation/create"
+    assert shown["params"]["requestedSchema"] == TOOL["outputSchema"]
+    assert "bob" not in shown["params"]["message"]
+
+
+IN_TEXT = {
+    "a value": ('{ "a": "bob@example.com" }', '{ "a": "[redacted]" }'),
+    "two in one value": ('{"a": "bob@example.com, amy@example.com"}', '{"a": "[redacted], [redacted]"}'),
+    "a name": ('{"bob@example.com":1,"amy@example.com":2}', '{"[redacted]":1,"[redacted]#2":2}'),
+    "a number": (f'{{"a": {CARD}, "b": "bob@example.com"}}', '{"a":0,"b":"[redacted]"}'),
+    "json in json": (f'{{"a": "[{CARD}]"}}', '{"a":"[0]"}'),
+    "beside an escape": ('{"a": "x\\nGB82WEST12345698765432"}', '{"a":"x\\n[redacted]"}'),
+    "one that stands alone later": (f'{{"a":"{CARD}GB82WEST12345698765432"}}', '{"a":"[redacted][redacted]"}'),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), IN_TEXT.values(), ids=IN_TEXT)
+def test_json_in_a_string_stays_json_whatever_is_found_in_it(text, expected):
+    assert masked([text], detect=EVERYTHING) == [expected]
+    json.loads(expected)
+
+
+def test_a_find_in_a_long_array_is_not_passed_over():
+    rows = [{"n": number, "mail": "none", "more": ["x"] * 20} for number in range(50)]
+    rows[40] = rows[40] | {"mail": "bob@example.com"}
+    shown = message_masked({"result": {"a": rows, "b": [["y"] * 20] * 20}}, detect=EVERYTHING)["result"]
+    assert [row["mail"] for row in shown["a"]] == ["none"] * 40 + ["[redacted]"] + ["none"] * 9
+    assert shown["a"][0] is rows[0]
+
+
+HIDDEN = {
+    "a field by an escape": ('{"s\\u0073n":"123"}', '{"ssn":"[redacted]"}'),
+    "an address by an escape": ('{"a":"bob\\u0040example.com"}', '{"a":"[redacted]"}'),
+    "a card by escapes": ('{"a":"\\u00344111111111111111"}', '{"a":"[redacted]"}'),
+    "a field with a slash": ('{"a\\/b":"123"}', '{"a/b":"[redacted]"}'),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), HIDDEN.values(), ids=HIDDEN)
+def test_the_quick_search_is_not_deceived_by_escapes(text, expected):
+    text = text.replace("\\u00344111111111111111", "\\u0034111111111111111")
+    assert masked({"text": text}, "$..ssn", "$['a/b']", detect=EVERYTHING) == {"text": expected}
+
+
 def test_the_stricter_form_wins_whatever_the_order_of_the_rules():
     rules = [MaskRule(form, "s", ("email",), ("$.ssn",), form) for form in ("partial", "hash", "redact")]
     for ordered in (rules, rules[::-1]):
@@ -372,6 +469,19 @@ def test_masking_never_changes_a_type_or_a_shape(value, path, form):
     before = json.dumps(value)
     assert shape(masked(value, path, detect=EVERYTHING, form=form)) == shape(value)
     assert json.dumps(value) == before
+
+
+rows = st.lists(values, min_size=8, max_size=10) | values
+
+
+@settings(max_examples=150)
+@given(st.lists(rows, max_size=2), paths)
+def test_the_quick_search_and_the_thorough_one_agree(value, path):
+    quick, thorough = Counter(), Counter()
+    rules = masker(path, detect=EVERYTHING)
+    shown = rules.mask_json(value, quick)
+    assert shown == rules._walked(value, thorough, NOTHING, 0, is_led=True, budget=0)
+    assert quick == thorough
 
 
 @settings(max_examples=100)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coatcheck.errors import HEADER_MISMATCH, INVALID_REQUEST, Refusal
-from coatcheck.mcp.inspect import INVALID_PARAMS, UNSUPPORTED_VERSION, decode_mirrored, inspect_post, peek_id
+from coatcheck.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, UNSUPPORTED_VERSION, Refusal
+from coatcheck.mcp.inspect import decode_mirrored, inspect_post, peek_id
 from coatcheck.mcp.strict_json import parse_json
 
 VERSION_META = "io.modelcontextprotocol/protocolVersion"

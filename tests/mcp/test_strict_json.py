@@ -90,10 +90,42 @@ def test_json_that_readers_disagree_on_is_refused(data, reason):
     assert refused.value.code == (PARSE_ERROR if syntax else INVALID_REQUEST)
 
 
+@pytest.mark.parametrize(("data", "value"), ACCEPTED.values(), ids=ACCEPTED)
+def test_many_objects_are_read_like_few(data, value):
+    parsed = parse_json(b"[" + b'{"x":1},' * 9 + data + b" ] ", max_depth=65)
+    assert parsed[:9] == [{"x": 1}] * 9
+    assert value is None or parsed[9] == value
+
+
+REFUSED_INSIDE = {
+    name: (data, reason)
+    for name, (data, reason) in REFUSED.items()
+    if data[:1] in b'{[-0123456789"' and b"\0" not in data and reason != "too-deep"
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), REFUSED_INSIDE.values(), ids=REFUSED_INSIDE)
+def test_many_objects_are_refused_like_few(data, reason):
+    with pytest.raises(Refusal) as refused:
+        parse_json(b"[" + b'{"x":1},' * 9 + data + b"]")
+    assert refused.value.reason == reason
+
+
+def test_names_that_are_alike_in_two_objects_are_no_twins():
+    assert parse_json(b"[" + b'{"name":1},{"Name":2},' * 9 + b"{}]")[:2] == [{"name": 1}, {"Name": 2}]
+
+
 def test_a_refusal_does_not_repeat_the_body():
     with pytest.raises(Refusal) as refused:
         parse_json(b'{"hunter2":"hunter2","hunter2":1}')
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "around", [b"%b", b'[{},{},{},{},{},{},{},{},{},"2026-01-01",%b]'], ids=["alone", "among many"]
+)
+def test_minus_zero_stays_minus_zero_wherever_it_stands(around):
+    assert b"-0.0" in dump_json(parse_json(around % b"-0"))
 
 
 def test_minus_zero_stays_minus_zero():

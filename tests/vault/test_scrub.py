@@ -58,8 +58,13 @@ def forms(character: str, raw: bytes) -> list[bytes]:
     number = ord(character)
     found += [form.encode() for form in (f"&#{number};", f"&#0{number};", f"&#x{number:x};", f"&#X{number:X};")]
     found += ENTITIES.get(character, [])
-    if character == "/":
-        found.append(b"\\/")
+    found += ["".join(f"%25{b:02X}" for b in raw).encode(), "".join(f"\\x{b:02x}" for b in raw).encode()]
+    found += [
+        json.dumps(found[3].decode())[1:-1].encode(),
+        json.dumps(f"\\x{raw[0]:02x}")[1:-1].encode() + b"".join(b"\\\\x%02x" % b for b in raw[1:]),
+    ]
+    if character in "/'":
+        found += [f"\\{character}".encode(), f"\\\\{character}".encode()]
     if character == " ":
         found.append(b"+")
     return found

@@ -17,13 +17,19 @@ class Metrics:
         self._scrubbed = Counter(
             "coatcheck_secrets_scrubbed", "Echoed secrets taken out of answers", ["server"], registry=self.registry
         )
+        self._counted: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self.held = Gauge("coatcheck_held_calls", "Calls waiting for a reviewer", registry=self.registry)
         self.loop_lag = Gauge("coatcheck_loop_lag_seconds", "How late the event loop is", registry=self.registry)
 
     def finished(self, *, server: str, outcome: str, seconds: float, scrubbed: int) -> None:
         """Counts one exchange."""
-        self._requests.labels(server, outcome).inc()
-        self._seconds.labels(server).observe(seconds)
+        counted = self._counted.get((server, outcome))
+        if counted is None:
+            counted = self._requests.labels(server, outcome), self._seconds.labels(server)
+            self._counted[server, outcome] = counted
+        requests, timing = counted
+        requests.inc()
+        timing.observe(seconds)
         if scrubbed:
             self._scrubbed.labels(server).inc(scrubbed)
 

@@ -15,12 +15,11 @@ import fcntl
 import logging
 import os
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Buffer, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Final
 
 from coatcheck.errors import JournalError
@@ -35,6 +34,8 @@ MAX_BATCH = 256
 MAX_WAITING = 20_000
 """Records that may wait for the thread, and that may be kept after a failure; more are refused."""
 CLOSE_SECONDS: Final = 5.0
+LATER_SECONDS: Final = 0.05
+"""How long a record that nobody waits for may lie in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class JournalWriter:
         self._clock = clock
         self._tape = Tape(folder, fsync=fsync, write=write, max_file=max_file)
         self._retry_seconds = retry_seconds
-        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._queue: deque[_Entry] = deque()
+        self._wake = threading.Event()
         self._gate = threading.Lock()
         self._is_open = False
         self._healthy = False
@@ -137,7 +139,7 @@ class JournalWriter:
                 return
             if self._is_open:
                 self._is_open = False
-                self._queue.put(None)
+                self._wake.set()
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
             self._healthy = False
@@ -151,9 +153,11 @@ class JournalWriter:
         with self._gate:
             if not self._is_open:
                 raise JournalError("the journal is not open", where=str(self._folder))
-            if self._queue.qsize() >= MAX_WAITING:
+            if len(self._queue) >= MAX_WAITING:
                 raise JournalError("the journal is too far behind", where=str(self._folder))
-            self._queue.put(entry)
+            self._queue.append(entry)
+        if entry.waiter is not None:
+            self._wake.set()
 
     def _run(self) -> None:
         is_last = False
@@ -167,18 +171,21 @@ class JournalWriter:
             self._lock = None
 
     def _collect(self) -> tuple[list[_Entry], bool]:
-        """What waits now, or comes first; and whether it is the last. Empty when it is time to try again."""
-        timeout = None if self._healthy else self._retry_seconds
+        """What waits now, or comes first; and whether it is the last. Empty when it is time to try again.
+
+        A record that nobody waits for does not wake the thread: it goes with the next that somebody does, or soon.
+        """
+        self._wake.wait(LATER_SECONDS if self._healthy else self._retry_seconds)
+        self._wake.clear()
         batch: list[_Entry] = []
-        with contextlib.suppress(Empty):
-            entry = self._queue.get(timeout=timeout)
-            while entry is not None:
-                batch.append(entry)
-                if len(batch) >= MAX_BATCH:
-                    return batch, False
-                entry = self._queue.get_nowait()
-            return batch, True
-        return batch, False
+        with contextlib.suppress(IndexError):
+            while len(batch) < MAX_BATCH:
+                batch.append(self._queue.popleft())
+        with self._gate:
+            is_last = not self._is_open and not self._queue
+        if self._queue or not (self._is_open or is_last):
+            self._wake.set()
+        return batch, is_last
 
     def _write_batch(self, batch: Sequence[_Entry]) -> None:
         lost = self._lost

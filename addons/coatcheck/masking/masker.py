@@ -1,357 +1,76 @@
 """Mask rules applied to JSON and text (DESIGN 5.3, `masks`).
 
-Law: masking changes values, never types: a string stays a string, a number becomes 0, `true` false; null stays.
-Law: what the protocol needs to work (ids, cursors, task ids, tokens) is never changed in a JSON-RPC message.
-Law: a value that is not of the kind a field path expects is masked whole, not skipped.
-Law: where two rules cover the same text, the stricter form wins: redact, then hash, then partial.
+Law: what the protocol needs to work (ids, cursors, task ids, tokens, schemas) is never changed in a JSON-RPC message.
+Law: a quick search over everything comes first, as most values hold nothing to mask; it never says so of one that does.
 """
 
-import hashlib
-import hmac
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import is_
-from typing import Any
 
-from coatcheck.masking.detectors import DETECTORS, Detector
-from coatcheck.masking.paths import FieldPath, parse_path
 from coatcheck.masking.protected import MESSAGE, NOTHING, Protected
-from coatcheck.masking.schemas import with_texts
-from coatcheck.masking.strings import (
-    Document,
-    Span,
-    Strings,
-    are_in_values,
-    document_in,
-    is_card_sized,
-    looks_like_json,
-)
+from coatcheck.masking.rules import REDACTED, Rules
+from coatcheck.masking.strings import Strings, looks_like_json, serialised
+from coatcheck.masking.walk import Walk
 from coatcheck.mcp.call import Json
-from coatcheck.mcp.strict_json import dump_json
-from coatcheck.policy.model import MaskForm, MaskRule
-
-_REDACTED = "[redacted]"
-_EDGES = ("", "\n", '"')
-_STRICTEST_FIRST: tuple[MaskForm, ...] = ("redact", "hash", "partial")
-
-
-@dataclass(frozen=True, slots=True)
-class _Find:
-    """One `detect` entry of one rule."""
-
-    rule: str
-    form: MaskForm
-    detector: Detector
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Field:
-    """One `fields` entry of one rule; compared by identity, as states are compared often."""
-
-    rule: str
-    form: MaskForm
-    path: FieldPath
-
-
-type _State = tuple[_Field, int]
-"""A field path, and how many of its segments have been followed to here."""
+from coatcheck.policy.model import MaskRule
 
 
 class Masker:
     """The masks of one server. `key` makes `as: hash` stable and impossible to guess from outside.
 
+    Safe to use from several threads: work on more than 64 KiB belongs in one, as it takes 10 ms and more.
     Raises `ValueError` on an unknown detector or a path that cannot be parsed.
     """
 
     def __init__(self, rules: Sequence[MaskRule], *, key: bytes) -> None:
-        unknown = {name for rule in rules for name in rule.detect} - DETECTORS.keys()
-        if unknown:
-            raise ValueError(f"unknown detector {min(unknown)!r}; there are {', '.join(sorted(DETECTORS))}")
-        ordered = sorted(rules, key=lambda rule: _STRICTEST_FIRST.index(rule.form))
-        self.finds = tuple(_Find(rule.id, rule.form, DETECTORS[name]) for rule in ordered for name in rule.detect)
-        self._fields = tuple(_Field(rule.id, rule.form, parse_path(path)) for rule in ordered for path in rule.fields)
-        self._key = key
+        self._rules = Rules(rules, key=key)
 
     def __bool__(self) -> bool:
-        return bool(self.finds or self._fields)
+        return bool(self._rules.finds or self._rules.fields)
 
     def mask_json(self, value: Json, hits: Counter[str]) -> Json:
         """`value` masked; the same object when nothing changed. `hits` counts the finds by rule id."""
-        return self._mask(value, hits, NOTHING, 0)
+        return self._mask(value, hits, NOTHING)
 
     def mask_text(self, text: str, hits: Counter[str]) -> str:
         """`text` masked: as JSON where it is JSON (`fields` apply then), else by detectors."""
-        masked = self._mask(text, hits, NOTHING, 0)
-        return masked if isinstance(masked, str) else _REDACTED
+        masked = self._mask(text, hits, NOTHING)
+        return masked if isinstance(masked, str) else REDACTED
 
     def mask_message(self, message: Json, hits: Counter[str]) -> Json:
         """A JSON-RPC message, or a batch of them, masked but for what MCP needs (`protected.MESSAGE`).
 
         Field paths are tried from the message, from its `result`, from `result.structuredContent`, and inside
-        strings that hold JSON. The same object comes back when nothing changed.
+        strings that hold JSON, but not in schemas, where the names of fields stand for no data. The same object
+        comes back when nothing changed.
         """
         if isinstance(message, list):
             masked = [self.mask_message(one, hits) for one in message]
             return message if all(map(is_, masked, message)) else masked
-        return self._mask(message, hits, MESSAGE, 0)
+        return self._mask(message, hits, MESSAGE)
 
-    def _mask(self, value: Json, hits: Counter[str], keep: Protected, level: int, *, is_led: bool = True) -> Json:
-        """Searches everything at once first: most values hold nothing to mask and are not walked. Fields are looked
-        for where `is_led`."""
-        strings = Strings(value, level)
-        joined = strings.joined
-        spans = self._spans(joined)
-        fields = tuple(one for one in self._fields if (one.path.first_name or "") in joined) if is_led else ()
+    def _mask(self, value: Json, hits: Counter[str], keep: Protected) -> Json:
+        chunks = serialised(value)
+        if not any(map(self._rules.may_hold, chunks)):
+            return value
+        return self._walked(value, hits, keep, 0, is_led=True, budget=2 * sum(map(len, chunks)))
+
+    def _mask_apart(self, value: Json, hits: Counter[str], level: int, is_led: bool) -> Json:
+        return self._walked(value, hits, NOTHING, level, is_led=is_led, budget=0)
+
+    def _walked(
+        self, value: Json, hits: Counter[str], keep: Protected, level: int, *, is_led: bool, budget: int
+    ) -> Json:
+        """`value` searched, and walked through where something was found; by fields too where it `is_led`."""
+        strings = Strings(value, level, self._rules.may_hold, budget=budget)
+        spans = self._rules.spans(strings.joined)
+        fields = self._rules.fields_in(strings.joined) if is_led else []
         if not spans and not fields:
             return value
         found = strings.holding(spans)
-        suspects = strings.all if fields else strings.documents
-        for text in suspects:
+        for text in strings.all if fields else strings.documents:
             if text not in found and looks_like_json(text, level):
                 found[text] = []
-        walk = _Walk(self, tuple((one, 0) for one in fields), found, strings.documents, hits, level)
+        walk = Walk(self._rules, tuple([(field, 0) for field in fields]), found, strings, hits, level, self._mask_apart)
         return walk.node(value, walk.roots, keep)
-
-    def _spans(self, text: str) -> list[Span]:
-        """Every find in `text`, in order; where several start together, the stricter form first."""
-        spans = [
-            (start, end, order) for order, find in enumerate(self.finds) for start, end in find.detector.spans(text)
-        ]
-        spans.sort()
-        return spans
-
-    def shown(self, text: str, form: MaskForm, partial: str) -> str:
-        """What stands for `text`; `partial` is its partial form."""
-        match form:
-            case "redact":
-                return _REDACTED
-            case "hash":
-                return f"hash:{hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()[:12]}"
-            case "partial":
-                return partial
-
-
-class _Walk:
-    """One value on its way through, with the field paths that can apply to it and the strings to look at.
-
-    `found` holds the strings that hold something: where the finds are, or nothing for JSON to look into.
-    """
-
-    def __init__(
-        self,
-        masker: Masker,
-        roots: tuple[_State, ...],
-        found: dict[str, list[Span]],
-        documents: dict[str, Document],
-        hits: Counter[str],
-        level: int,
-    ) -> None:
-        self.roots = roots
-        self._masker = masker
-        self._found = found
-        self._documents = documents
-        self._hits = hits
-        self._level = level
-
-    def node(self, value: Json, states: tuple[_State, ...], keep: Protected) -> Json:
-        """`value`, reached by field paths as far as `states` say."""
-        for field, followed in states:
-            if followed == len(field.path.segments) or (followed and _is_elsewhere(field.path, followed, value)):
-                return self._cover(value, field, keep)
-        if isinstance(value, str):
-            return self._string(value) if value in self._found else value
-        if not states and keep is NOTHING:
-            return self._plain(value)
-        if isinstance(value, dict):
-            return self._object(value, states, keep)
-        if isinstance(value, list):
-            masked = [self.node(element, _next(states, index=index), keep) for index, element in enumerate(value)]
-            return value if all(map(is_, masked, value)) else masked
-        return self._plain(value)
-
-    def _plain(self, value: Json) -> Json:
-        """`value` where neither a field path leads nor the protocol needs anything, copied only where it changes."""
-        found = self._found
-        masked: Any = None
-        members: Any
-        if type(value) is dict:
-            if not found.keys().isdisjoint(value):
-                return self._object(value, (), NOTHING)
-            members = value.items()
-        elif type(value) is list:
-            members = enumerate(value)
-        else:
-            return self._number(value)
-        for name, member in members:
-            kind = type(member)  # compared exactly: this runs for every value of most messages with a find
-            if kind is str:
-                if member not in found:
-                    continue
-                new = self._string(member)
-            elif kind is dict or kind is list:
-                new = self._plain(member)
-            elif kind is int or kind is float:
-                new = self._number(member)
-            else:
-                continue
-            if new is not member:
-                masked = masked or value.copy()
-                masked[name] = new
-        return value if masked is None else masked
-
-    def _object(self, value: dict[str, Json], states: tuple[_State, ...], keep: Protected) -> Json:
-        masked: dict[str, Json] = {}
-        changed = False
-        times: dict[str, int] = {}
-        for name, member in value.items():
-            if name in keep.kept:
-                masked[name] = member
-                continue
-            new_name = self._name(name, value, times) if self._found.get(name) else name
-            new_member = masked[new_name] = self._member(name, member, states, keep)
-            if new_member is not member or new_name is not name:
-                changed = True
-        return masked if changed else value
-
-    def _member(self, name: str, member: Json, states: tuple[_State, ...], keep: Protected) -> Json:
-        if name in keep.schemas:
-            return with_texts(member, self._schema_text)
-        inside = keep.below(name)
-        reached = _next(states, name=name) if states else ()
-        if inside.is_root and self.roots:
-            reached = tuple(dict.fromkeys((*reached, *self.roots)))
-        return self.node(member, reached, inside)
-
-    def _name(self, name: str, value: dict[str, Json], times: dict[str, int]) -> str:
-        """A name that holds a find, masked; names that look alike then are numbered, so none is lost."""
-        masked = self._text(name, self._found[name])
-        while True:
-            number = times[masked] = times.get(masked, 0) + 1
-            unique = masked if number == 1 else f"{masked}#{number}"
-            if unique not in value:
-                return unique
-
-    def _string(self, text: str) -> str:
-        """A string of `found`, as JSON where it is JSON, else as text."""
-        spans = self._found[text]
-        document = self._documents.get(text)
-        if document is not None:
-            masked = self.node(document, self.roots, NOTHING)
-            return text if masked is document else dump_json(masked).decode()
-        if looks_like_json(text, self._level):
-            if spans and not self.roots and "\\" not in text and are_in_values(text, spans):
-                return self._text(text, spans)
-            document = document_in(text)
-            if document is not None:
-                masked = self._masker._mask(document, self._hits, NOTHING, self._level + 1)  # noqa: SLF001  # its own walk
-                return text if masked is document else dump_json(masked).decode()
-        return self._text(text, spans)
-
-    def _schema_text(self, text: str) -> str:
-        """A title or description: data of nobody, so no field path applies, not even inside JSON in it."""
-        masked = self._masker._mask(text, self._hits, NOTHING, self._level, is_led=False)  # noqa: SLF001  # its own walk
-        return masked if isinstance(masked, str) else text
-
-    def _text(self, text: str, spans: list[Span]) -> str:
-        """`text` with every find replaced. A find taken away can leave another one standing alone, so it is read
-        again unless all reached from edge to edge; two rounds are the most that happens."""
-        for _ in range(3):
-            if not spans:
-                break
-            text, is_done = self._replaced(text, spans)
-            if is_done:
-                break
-            spans = self._masker._spans(text)  # noqa: SLF001  # its own walk
-        return text
-
-    def _replaced(self, text: str, spans: list[Span]) -> tuple[str, bool]:
-        """Finds that overlap are replaced as one, in the strictest form among them. Also whether each find filled the
-        text between two edges (detectors' law), so that nothing beside it can be read otherwise now."""
-        merged: list[Span] = []
-        for start, end, order in spans:
-            if merged and start < merged[-1][1]:
-                begin, stop, strictest = merged[-1]
-                merged[-1] = (begin, max(stop, end), min(strictest, order))
-            else:
-                merged.append((start, end, order))
-        parts = []
-        done = 0
-        is_done = True
-        for start, end, order in merged:
-            find, found = self._masker.finds[order], text[start:end]
-            parts += [text[done:start], self._masker.shown(found, find.form, find.detector.partial(found))]
-            self._hits[find.rule] += 1
-            done = end
-            is_done = is_done and text[start - 1 : start] in _EDGES and text[end : end + 1] in _EDGES
-        return "".join([*parts, text[done:]]), is_done
-
-    def _number(self, value: Json) -> Json:
-        """A card number may come as a number."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not is_card_sized(value):
-            return value
-        for _, _, order in self._found.get(str(int(abs(value))), ())[:1]:
-            self._hits[self._masker.finds[order].rule] += 1
-            return 0
-        return value
-
-    def _cover(self, value: Json, field: _Field, keep: Protected) -> Json:
-        """`value` masked because a field path leads to it, leaf by leaf."""
-        covered = self._covered(value, field, keep)
-        if covered == value:
-            return value
-        self._hits[field.rule] += 1
-        return covered
-
-    def _covered(self, value: Json, field: _Field, keep: Protected) -> Json:
-        match value:
-            case dict():
-                covered: dict[str, Json] = {}
-                times: dict[str, int] = {}
-                for name, member in value.items():
-                    if name in keep.kept:
-                        covered[name] = member
-                        continue
-                    new_name = self._name(name, value, times) if self._found.get(name) else name
-                    if name in keep.schemas:
-                        covered[new_name] = with_texts(member, self._schema_text)
-                    else:
-                        covered[new_name] = self._covered(member, field, keep.below(name))
-                return covered
-            case list():
-                return [self._covered(element, field, keep) for element in value]
-            case str():
-                if value == _REDACTED:
-                    return value
-                return self._masker.shown(value, field.form, f"{value[0]}***{value[-1]}" if len(value) > 4 else "***")
-            case bool():
-                return False
-            case None:
-                return None
-            case _:
-                return 0
-
-
-def _is_elsewhere(path: FieldPath, followed: int, value: Json) -> bool:
-    """Whether the next segment expects another kind of value: the path cannot go on, but it did lead here."""
-    segment = path.segments[followed]
-    if segment.descends:
-        return False
-    if isinstance(value, dict):
-        return segment.index is not None
-    if isinstance(value, list):
-        return segment.name is not None
-    return True
-
-
-def _next(states: tuple[_State, ...], *, name: str | None = None, index: int | None = None) -> tuple[_State, ...]:
-    """The states one member or element further down."""
-    further: list[_State] = []
-    for state in states:
-        field, followed = state
-        segment = field.path.segments[followed]
-        if segment.is_wildcard or (segment.name == name and segment.index == index):
-            further.append((field, followed + 1))
-        if segment.descends:
-            further.append(state)
-    return tuple(dict.fromkeys(further)) if len(further) > 1 else tuple(further)

@@ -10,9 +10,7 @@ from coatcheck.mcp.call import Json
 _TEXTS = frozenset({"title", "description"})
 _VALUES = frozenset({"const", "default", "enum", "example", "examples"})
 """Keywords whose value is compared or shown as it stands, so a `description` in it is none of the schema's."""
-_BY_NAME = frozenset(
-    {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
-)
+_BY_NAME = frozenset({"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"})
 """Keywords that hold schemas by names of somebody's choice: there `title` is a property, not the schema's title."""
 
 

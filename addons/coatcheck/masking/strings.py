@@ -4,9 +4,10 @@ Law: what a detector finds in a value it finds in its strings joined with line f
 strings hold something; most values hold nothing.
 """
 
+import pickle
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -27,6 +28,9 @@ _JSON_STARTS = "{[ \t\r\n"
 _JSON_START = re.compile(r'[ \t\r\n]*(?:\[|\{[ \t\r\n]*(?:\}|"(?:[^"\\]|\\.)*"[ \t\r\n]*:))')
 _NESTED_START = re.compile(r'"[ \t\r\n]*[\[{]')
 _NAME_END = re.compile(r'"[ \t\r\n]*:')
+_LONG = 8
+"""Elements of an array from which on it is worth the while to look at it on its own."""
+_LARGE_FLOAT = re.compile(rb"G[\x42\x43\xc2\xc3]")
 _SHORTEST_CARD, _LONGEST_CARD = 10**12, 10**19
 
 
@@ -35,19 +39,83 @@ def is_card_sized(number: float) -> bool:
     return _SHORTEST_CARD <= abs(number) < _LONGEST_CARD
 
 
-class Strings:
-    """Every string and member name in a value, numbers as long as a card's too.
+class _Chunks:
+    """A file to pickle into. That it is written in Python lets other threads run between two chunks."""
 
+    __slots__ = ("written",)
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+def serialised(value: Json) -> list[bytes]:
+    """`value` as bytes in which every string and member name stands as it is, in UTF-8, not split between two chunks.
+
+    That is what pickle writes from protocol 4 on (PEP 3154, "Framing"), several times as quickly as the strings can be
+    got at in any other way. The bytes are searched and thrown away, never read.
+    """
+    chunks = _Chunks()
+    pickle.Pickler(chunks, 5).dump(value)
+    return chunks.written
+
+
+def may_hold_card_number(data: bytes) -> bool:
+    """Whether `serialised` bytes may hold a number as long as a card's: an integer of more than 32 bits (LONG1), or
+    a float (BINFLOAT: IEEE 754, the high byte first) of a size from 2^33 to 2^65."""
+    return b"\x8a" in data or (b"G" in data and _LARGE_FLOAT.search(data) is not None)
+
+
+class Strings:
+    """The strings and member names in a value, numbers as long as a card's too.
+
+    Long arrays of which `may_hold` says that nothing is in them are left out; `skipped` has their ids.
     A string without a backslash shows all it holds as it stands. JSON in one that has some is parsed into `documents`,
     and its strings belong to the rest.
     """
 
-    def __init__(self, value: Json, level: int) -> None:
+    def __init__(self, value: Json, level: int, may_hold: Callable[[bytes], bool], *, budget: int) -> None:
         self.documents: dict[str, Document] = {}
-        self.all = _strings_in(value)
+        self.skipped: set[int] = set()
+        self._may_hold = may_hold
+        self._budget = budget
+        self.names: list[str] = []
+        self.numbers: list[str] = []
+        self.texts: list[str] = []
+        self._collect(value)
+        self.all = self.names + self.numbers + self.texts
         self.joined = "\n".join(self.all)
         if "\\" in self.joined:
             self._add_documents(level)
+
+    def _collect(self, value: Json) -> None:
+        names, texts = self.names, self.texts
+        nodes: list[Any] = [value]  # exact types are compared below, which tells mypy nothing: this is the hot loop
+        for node in nodes:  # which grows meanwhile
+            kind = type(node)
+            if kind is str:
+                texts.append(node)
+            elif kind is dict:
+                names += node
+                nodes += node.values()
+            elif kind is list:
+                if len(node) < _LONG or not self._skips(node):
+                    nodes += node
+            elif (kind is int or kind is float) and not -_SHORTEST_CARD < node < _SHORTEST_CARD and is_card_sized(node):
+                self.numbers.append(str(int(abs(node))))
+
+    def _skips(self, value: list[Json]) -> bool:
+        """Whether a long array holds nothing; arrays in arrays are not read over and over: the budget is in bytes."""
+        if self._budget <= 0:
+            return False
+        chunks = serialised(value)
+        self._budget -= sum(map(len, chunks))
+        if any(map(self._may_hold, chunks)):
+            return False
+        self.skipped.add(id(value))
+        return True
 
     def holding(self, spans: Sequence[Span]) -> dict[str, list[Span]]:
         """The strings that hold one of `spans`, which are those in `joined` in their order, and where in it."""
@@ -72,29 +140,14 @@ class Strings:
                 document = document_in(text)
                 if document is not None:
                     self.documents[text] = document
-                    nested = Strings(document, level + 1)
+                    nested = Strings(document, level + 1, self._may_hold, budget=0)
                     self.documents |= nested.documents
+                    self.names += nested.names
+                    self.numbers += nested.numbers
                     inner += nested.all
         if inner:
             self.all += inner
             self.joined = "\n".join((self.joined, *inner))
-
-
-def _strings_in(value: Json) -> list[str]:
-    strings: list[str] = []
-    nodes: list[Any] = [value]  # exact types are compared below, which tells mypy nothing: this runs for every value
-    for node in nodes:  # which grows meanwhile
-        kind = type(node)
-        if kind is str:
-            strings.append(node)
-        elif kind is dict:
-            strings += node
-            nodes += node.values()
-        elif kind is list:
-            nodes += node
-        elif (kind is int or kind is float) and not -_SHORTEST_CARD < node < _SHORTEST_CARD and is_card_sized(node):
-            strings.append(str(int(abs(node))))
-    return strings
 
 
 def looks_like_json(text: str, level: int) -> bool:

@@ -5,18 +5,13 @@ Law: an answer carries the caller's own id, exactly; null only where no id could
 
 from coatcheck.errors import Refusal
 from coatcheck.mcp.call import Json, RequestId
-from coatcheck.mcp.inspect import UnsupportedVersion
-from coatcheck.mcp.methods import VERSIONS
 from coatcheck.mcp.sse import Event
 from coatcheck.mcp.strict_json import dump_json
 
 
 def error_body(request_id: RequestId | None, refusal: Refusal) -> bytes:
     """A JSON-RPC 2.0 error response (section 5.1) with `code`, `message` and `data`."""
-    data: dict[str, Json] = {**refusal.data()}
-    if isinstance(refusal, UnsupportedVersion):  # MCP 2026-07-28: the client picks another from these
-        data |= {"supported": list(VERSIONS), "requested": refusal.requested}
-    error: dict[str, Json] = {"code": refusal.code, "message": refusal.message, "data": data}
+    error: dict[str, Json] = {"code": refusal.code, "message": refusal.message, "data": refusal.data()}
     return dump_json({"jsonrpc": "2.0", "id": request_id, "error": error})
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeIs
 
-from coatcheck.errors import HEADER_MISMATCH, INVALID_REQUEST, Refusal
+from coatcheck.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, UNSUPPORTED_VERSION, Refusal
 from coatcheck.mcp.call import Call, Json, RequestId
 from coatcheck.mcp.methods import (
     BATCH_VERSION,
@@ -25,8 +25,6 @@ from coatcheck.mcp.methods import (
 )
 from coatcheck.mcp.strict_json import dump_json, parse_json
 
-INVALID_PARAMS = -32602
-UNSUPPORTED_VERSION = -32022
 MAX_BATCH = 50
 MAX_NAME = 256
 """Characters of a tool's or prompt's name and of a task's id."""
@@ -58,12 +56,16 @@ class Inspected:
 
 
 class UnsupportedVersion(Refusal):
-    """A protocol version that is not known: 400 and -32022, with `requested` for the error's data."""
+    """A protocol version that is not known: 400 and -32022, with the known ones to choose from (MCP 2026-07-28)."""
 
     def __init__(self, requested: str) -> None:
         shown = requested if re.fullmatch(r"[0-9A-Za-z.-]{1,32}", requested) else "?"
-        super().__init__("unsupported-version", f"protocol version {shown} is not known", code=UNSUPPORTED_VERSION)
-        self.requested = shown
+        super().__init__(
+            "unsupported-version",
+            f"protocol version {shown} is not known",
+            code=UNSUPPORTED_VERSION,
+            details={"supported": list(VERSIONS), "requested": shown},
+        )
 
 
 def inspect_post(body: bytes, headers: Mapping[str, str]) -> Inspected:

@@ -7,6 +7,7 @@ Law: the address that was checked is the address that is dialled.
 
 import asyncio
 import socket
+import time
 from collections.abc import Sequence
 
 import certifi
@@ -17,7 +18,7 @@ from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from coatcheck.errors import GATEWAY_FAULT, Refusal
-from coatcheck.exchange import Exchange, Exchanges, Tunnel, Tunnels, new_exchange
+from coatcheck.exchange import Exchange, Exchanges, Numbering, Tunnel, Tunnels
 from coatcheck.http.addresses import first_reachable
 from coatcheck.http.headers import check_head
 from coatcheck.http.target import Target, canonical_host, parse_authority
@@ -36,6 +37,7 @@ class Guard:
         self._exchanges = exchanges
         self._tunnels = tunnels
         self._reverse = {entry.port: entry.server for entry in reverse}
+        self._numbering = Numbering()
         self._pinned: dict[str, tuple[str, int]] = {}
 
     # -- requests ----------------------------------------------------------------------------------------------
@@ -74,7 +76,7 @@ class Guard:
             flow.request.headers.pop("expect")
 
     def _open(self, flow: http.HTTPFlow) -> Exchange:
-        exchange = new_exchange(self._live.policy)
+        exchange = Exchange(self._numbering.next(), self._live.policy, time.monotonic())
         self._exchanges[flow] = exchange
         return exchange
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -20,10 +20,11 @@ from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 
 from coatcheck.approvals.model import Approval, ApprovalError, ApprovalState, Question, Vote
+from coatcheck.approvals.refusal import refusal_for
 from coatcheck.approvals.reviewers import mitmweb_reviewer
 from coatcheck.approvals.store import ApprovalStore
 from coatcheck.control.metrics import Metrics
-from coatcheck.errors import APPROVAL_DENIED, APPROVAL_EXPIRED, APPROVAL_PENDING, GATEWAY_FAULT, JournalError, Refusal
+from coatcheck.errors import APPROVAL_DENIED, GATEWAY_FAULT, JournalError, Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.identity.match import match_identity
 from coatcheck.journal.records import ApprovalEvent, approval_record
@@ -242,7 +243,7 @@ class HoldCall:
                 return
         elif held.state == "denied":
             await self._journal_step("denied", approval)
-        raise _REFUSALS[held.state](approval)
+        raise refusal_for(approval, held.state)
 
     async def _settle(self, approval: Approval, state: Literal["expired", "withdrawn"], now: datetime) -> None:
         await asyncio.to_thread(self._approvals.settle, approval.id, state, now=now)
@@ -295,30 +296,3 @@ def _utc(moment: datetime) -> datetime:
 
 def _changed(message: str, exchange: Exchange) -> Refusal:
     return Refusal("changed-while-held", message, status=409, code=APPROVAL_DENIED, approval=exchange.approval)
-
-
-def _refusal(reason: str, message: str, code: int, *, retryable: bool = False) -> Callable[[Approval], Refusal]:
-    def make(approval: Approval) -> Refusal:
-        rule: Sequence[str] = approval.question.rules
-        return Refusal(
-            reason,
-            f"{message}: {approval.question.message}" if approval.question.message else message,
-            status=200,
-            code=code,
-            rule=rule[0] if rule else None,
-            approval=approval.id,
-            retryable=retryable,
-        )
-
-    return make
-
-
-_REFUSALS: dict[ApprovalState, Callable[[Approval], Refusal]] = {
-    "pending": _refusal("approval-pending", "waiting for a reviewer", APPROVAL_PENDING, retryable=True),
-    "denied": _refusal("approval-denied", "a reviewer denied this call", APPROVAL_DENIED),
-    "expired": _refusal("approval-expired", "no reviewer decided in time", APPROVAL_EXPIRED),
-    "used": _refusal("approval-used", "this approval was used by an earlier request", APPROVAL_DENIED),
-    "withdrawn": _refusal("approval-withdrawn", "the question was withdrawn", APPROVAL_DENIED),
-    "orphaned": _refusal("approval-withdrawn", "the question was withdrawn", APPROVAL_DENIED),
-    "approved": _refusal("approval-used", "this approval was used by an earlier request", APPROVAL_DENIED),
-}

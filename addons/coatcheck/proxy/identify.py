@@ -11,6 +11,7 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges, Tunnels
+from coatcheck.http.headers import without
 from coatcheck.identity.caller import Caller, Verified
 from coatcheck.identity.match import match_identity
 from coatcheck.identity.tokens import Presented, find_token
@@ -64,17 +65,16 @@ class Identify:
             return None
         proxy_authorization = headers.get_all("proxy-authorization")
         authorization = headers.get_all("authorization")
-        headers.pop("proxy-authorization", None)
-        head.pop("proxy-authorization", None)
-        issuers = exchange.policy.issuer_urls
         is_ours = True
         try:
+            issuers = exchange.policy.issuer_urls
             is_ours = bool(authorization) and find_token([], authorization, issuers=issuers) is not None
             return find_token(proxy_authorization, authorization, issuers=issuers)
         finally:
-            if is_ours:
-                headers.pop("authorization", None)
-                head.pop("authorization", None)
+            taken = ("proxy-authorization", "authorization") if is_ours else ("proxy-authorization",)
+            headers.fields = tuple(without(headers.fields, *taken))
+            for name in taken:
+                head.pop(name, None)
 
     async def _verify(self, presented: Presented) -> Verified:
         now = utc_now()

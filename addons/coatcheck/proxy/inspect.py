@@ -11,6 +11,7 @@ from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.headers import forwarded, without
 from coatcheck.mcp.call import Call
 from coatcheck.mcp.inspect import Inspected, inspect_post, peek_id
+from coatcheck.proxy.answer import answer
 
 
 class Inspect:
@@ -22,9 +23,14 @@ class Inspect:
     def request(self, flow: http.HTTPFlow) -> None:
         """Reads the request; see `inspect_flow`."""
         exchange = self._exchanges.get(flow)
-        if exchange is None or flow.response or flow.error or not flow.live:
+        if exchange is None or flow.error or not flow.live:
             return
-        inspect_flow(flow, exchange)
+        if exchange.refusal is not None and exchange.is_mcp:
+            # refused at its head: now that the body is here, the answer can name the caller's id
+            exchange.request_id = peek_id(flow.request.raw_content or b"")
+            flow.response = answer(exchange.refusal, exchange)
+        if not flow.response:
+            inspect_flow(flow, exchange)
 
 
 def inspect_flow(flow: http.HTTPFlow, exchange: Exchange) -> None:

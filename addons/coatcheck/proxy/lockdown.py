@@ -7,13 +7,15 @@ enforcement: `rawtcp`, for one, would relay what does not look like HTTP past ev
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mitmproxy import exceptions
 from mitmproxy.options import Options
 
 from coatcheck.errors import CoatcheckError, Problem
-from coatcheck.settings import OPTIONS
+from coatcheck.policy.model import Server
+from coatcheck.settings import OPTIONS, Settings
 
 FORCED: Mapping[str, Any] = {
     "rawtcp": False,
@@ -77,6 +79,12 @@ def given_names(arguments: Sequence[str], config: str) -> set[str]:
     return {name.replace("-", "_").removeprefix("no_") for name in found}
 
 
+def config_text(folder: str) -> str:
+    """What mitmproxy read its options from before the gateway chose a `confdir` of its own."""
+    paths = [Path(folder).expanduser() / name for name in ("config.yaml", "config.yml")]
+    return "\n".join(path.read_text(errors="replace") for path in paths if path.is_file())
+
+
 def check_given(options: Options, given: Collection[str] = ()) -> None:
     """Raises `CoatcheckError` naming every option that was given and must not be."""
     problems = []
@@ -93,9 +101,20 @@ def check_given(options: Options, given: Collection[str] = ()) -> None:
         raise CoatcheckError(problems)
 
 
-def force(options: Options, computed: Mapping[str, Any]) -> None:
+def computed(options: Options, settings: Settings, servers: Mapping[str, Server]) -> dict[str, Any]:
+    """The options that follow from the gateway's own settings: where it listens, and as what."""
+    host = options.listen_host or "127.0.0.1"
+    modes = [f"regular@{host}:{options.listen_port or 8080}"]
+    for entry in settings.reverse:
+        server = servers[entry.server]
+        name = f"[{server.host}]" if ":" in server.host else server.host
+        modes.append(f"reverse:{server.scheme}://{name}:{server.port}@{entry.host}:{entry.port}")
+    return {"mode": modes, "listen_host": host, "confdir": str(settings.state.ca)}
+
+
+def force(options: Options, follows: Mapping[str, Any]) -> None:
     """Sets every forced and computed option that this mitmproxy knows."""
-    wanted = {**{name: value for name, value in FORCED.items() if name in options}, **computed}
+    wanted = {**{name: value for name, value in FORCED.items() if name in options}, **follows}
     options.update(**{name: value for name, value in wanted.items() if getattr(options, name) != value})
 
 

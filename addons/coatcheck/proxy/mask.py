@@ -89,7 +89,9 @@ class Mask:
         if len(body) > LARGE:
             flow.response.data.content = None
             return self._rewrite_large(flow.response, exchange, body)
-        _replace_body(flow.response, self._clean_body(exchange, flow.response.status_code, body))
+        clean = self._clean_body(exchange, flow.response.status_code, body)
+        if clean is not body:
+            _replace_body(flow.response, clean)
         return None
 
     async def _rewrite_large(self, response: http.Response, exchange: Exchange, body: bytes) -> None:
@@ -110,7 +112,8 @@ class Mask:
             value = parse_json(body)
         except Refusal:
             raise _unreadable("server-failed", "the server's answer is not valid JSON") from None
-        return dump_json(self._clean(exchange, value))
+        clean = self._clean(exchange, value)
+        return body if clean is value else dump_json(clean)  # read strictly, it means one thing only
 
     def _whole_text(self, exchange: Exchange, body: bytes, kind: str) -> bytes:
         if not kind.startswith("text/"):

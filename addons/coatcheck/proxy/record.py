@@ -57,7 +57,7 @@ class Record:
         )
         exchange.recording.request(
             method=flow.request.method,
-            url=flow.request.url,
+            url=f"{exchange.target}{flow.request.path}",
             headers=_pairs(flow.request.headers),
             body=self._masked_body(exchange, flow.request.data.content or b""),
             calls=exchange.calls,

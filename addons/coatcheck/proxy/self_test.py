@@ -96,4 +96,5 @@ def _release(exchanges: Exchanges, flow: HTTPFlow, canary: bytes) -> None:
     info = SecretInfo("canary", 1, "coat_canary", (binding,), datetime.now(UTC), "")
     exchange.swap = SwapPlan((Use(Credential(info, Secret(canary)), binding, injected=True),))
     exchange.release = Release(digest_of(flow.request))
+    exchange.finished = True
     exchanges[flow] = exchange

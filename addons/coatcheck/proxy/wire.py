@@ -10,9 +10,9 @@ This is private API: mitmproxy is pinned, and `self_test.py` proves the gate at 
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from copy import copy
 
-from mitmproxy.http import Headers, HTTPFlow, Request, Response
+from mitmproxy.http import Headers, HTTPFlow, Request
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.layers import http as layers
@@ -21,19 +21,16 @@ from mitmproxy.proxy.layers.http._base import HttpEvent
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 
 from coatcheck.errors import SERVER_FAILED, Refusal
-from coatcheck.exchange import EncodedAnswer, Exchange, Exchanges, Passage
-from coatcheck.http.decode import ENCODINGS, UndecodableBody, decode
-from coatcheck.http.headers import without
+from coatcheck.exchange import Exchange, Exchanges, Passage
 from coatcheck.mcp.answers import error_event
 from coatcheck.proxy.answer import answer
 from coatcheck.proxy.digest import digest_of
+from coatcheck.proxy.scrub import scrub_event
 from coatcheck.vault.scrub import ScrubberCache
 from coatcheck.vault.swap import Outgoing, apply_swap
 
 type Commands = Iterator[commands.Command]
 
-DECODE_LIMIT = 2 * 1024 * 1024
-"""Bytes of an encoded answer, before and after decoding: more would hold the event loop too long."""
 NOT_RELEASED = "nothing was released for this request"
 
 _RESPONSES = (
@@ -69,22 +66,37 @@ class WireGate:
 
     # -- the check ---------------------------------------------------------------------------------------------
 
+    def may_connect(self, flow: HTTPFlow) -> bool:
+        """Whether something was released for where the request goes: enough for a handshake, not for a byte of it."""
+        exchange = self._open_exchange(flow)
+        if exchange is None or exchange.target is None:
+            return False
+        request, target = flow.request, exchange.target
+        return (request.scheme, request.data.host, request.data.port) == (target.scheme, target.host, target.port)
+
     def released(self, flow: HTTPFlow) -> Exchange | None:
         """The flow's exchange if its release is for exactly what the request holds now; else None."""
+        exchange = self._open_exchange(flow)
+        if exchange is None or exchange.release is None:
+            return None
+        return exchange if digest_of(flow.request) == exchange.release.digest else None
+
+    def _open_exchange(self, flow: HTTPFlow) -> Exchange | None:
+        """The flow's exchange if it was released, and nothing has happened to it since."""
         exchange = self._exchanges.get(flow)
         if exchange is None or exchange.release is None or exchange.fault or exchange.refusal or exchange.sent:
             return None
         request = flow.request
         if request.stream or request.trailers or request.raw_content is None or flow.is_replay:
             return None
-        return exchange if digest_of(request) == exchange.release.digest else None
+        return exchange
 
     # -- what mitmproxy calls ----------------------------------------------------------------------------------
 
     def _get_connection(self, layer: layers.HttpLayer, event: layers.GetHttpConnection, *, reuse: bool) -> Commands:
         """Not even a TCP handshake without a release."""
         stream = layer.command_sources.get(event)
-        if not isinstance(stream, layers.HttpStream) or self.released(stream.flow) is None:
+        if not isinstance(stream, layers.HttpStream) or not self.may_connect(stream.flow):
             layer.command_sources.pop(event, None)
             if stream is not None:
                 reply = layers.GetHttpConnectionCompleted(event, (None, NOT_RELEASED))
@@ -93,23 +105,20 @@ class WireGate:
         yield from _original_get_connection(layer, event, reuse=reuse)
 
     def _event_to_child(self, layer: layers.HttpLayer, child: Layer, event: events.Event) -> Commands:
+        """Which way the event goes. Not a generator itself: what passes as it is costs no more than without us."""
         if not isinstance(event, HttpEvent):
-            yield from self._guarded(layer, child, event)
-        elif isinstance(child, layers.HttpStream):
-            if isinstance(event, _RESPONSES):
-                yield from self._inbound(layer, child, event)
-            else:
-                yield from self._guarded(layer, child, event)
-        elif child is layer.connections.get(layer.context.client):
+            is_bytes = isinstance(event, events.ConnectionEvent)
+            return (self._guarded if is_bytes else _original_event_to_child)(layer, child, event)
+        if isinstance(child, layers.HttpStream):
+            return (self._inbound if isinstance(event, _RESPONSES) else _original_event_to_child)(layer, child, event)
+        if child is layer.connections.get(layer.context.client):
             if isinstance(event, http.ResponseProtocolError):
-                yield from self._tell_client(layer, child, event)
-            else:
-                yield from self._guarded(layer, child, event)
-        else:
-            yield from self._outbound(layer, child, event)
+                return self._tell_client(layer, child, event)
+            return _original_event_to_child(layer, child, event)
+        return self._outbound(layer, child, event)
 
     def _guarded(self, layer: layers.HttpLayer, child: Layer, event: events.Event) -> Commands:
-        """mitmproxy's own handling; what it logs loses its quotes of the wire, and a crash ends the exchange.
+        """Bytes from a connection: what mitmproxy logs loses its quotes of them, and a crash ends the exchange.
 
         HTTP/1 trailers, for one, raise inside mitmproxy and would leave the client waiting for ever.
         """
@@ -139,7 +148,7 @@ class WireGate:
 
     def _outbound(self, layer: layers.HttpLayer, child: Layer, event: HttpEvent) -> Commands:
         if isinstance(event, http.RequestProtocolError):
-            yield from self._guarded(layer, child, event)  # closes the connection; carries no bytes
+            yield from _original_event_to_child(layer, child, event)  # closes the connection; carries no bytes
             return
         stream = layer.streams.get(event.stream_id)
         if stream is None:
@@ -152,7 +161,7 @@ class WireGate:
         if replaced is None:
             yield from self._fail_stream(layer, stream, NOT_RELEASED)
         else:
-            yield from self._guarded(layer, child, replaced)
+            yield from _original_event_to_child(layer, child, replaced)
 
     def _replace(self, flow: HTTPFlow, event: HttpEvent) -> HttpEvent | None:
         """The event as it leaves; None where it must not leave."""
@@ -201,16 +210,15 @@ class WireGate:
             exchange.scrubber = self._scrubbers.get(exchange.swap.credentials)
         exchange.sent = True
         exchange.passage = Passage(body, outgoing.body, body_due=bool(body))
-        copy = Request.__new__(Request)
-        copy.data = replace(
-            released,
-            headers=Headers(outgoing.headers),
-            path=outgoing.path,
-            content=outgoing.body,
-            authority=b"",
-            http_version=b"HTTP/1.1",
-        )
-        return http.RequestHeaders(event.stream_id, copy, end_stream=not outgoing.body)
+        data = copy(released)
+        data.headers = Headers(outgoing.headers)
+        data.path = outgoing.path
+        data.content = outgoing.body
+        data.authority = b""
+        data.http_version = b"HTTP/1.1"
+        sent = Request.__new__(Request)
+        sent.data = data
+        return http.RequestHeaders(event.stream_id, sent, end_stream=not outgoing.body)
 
     # -- from the server ---------------------------------------------------------------------------------------
 
@@ -219,87 +227,25 @@ class WireGate:
         if isinstance(event, http.ResponseProtocolError):
             # its message may quote what the server sent
             why = event.message.partition(":")[0].partition(" b'")[0]
-            yield from self._guarded(layer, stream, http.ResponseProtocolError(event.stream_id, why, event.code))
+            yield from _original_event_to_child(
+                layer, stream, http.ResponseProtocolError(event.stream_id, why, event.code)
+            )
             return
         if exchange is None or exchange.fault is not None or exchange.refusal is not None:
             yield from self._fail_stream(layer, stream, "the answer was refused")
             return
         scrubbed = None
         try:
-            scrubbed = self._scrub(exchange, event)
+            scrubbed = scrub_event(exchange, event)
+        except Refusal as refusal:
+            exchange.refusal = refusal
         except Exception as error:  # noqa: BLE001 - whatever fails here, the bytes stay
             self._fault(stream.flow, error)
         if scrubbed is None:
             yield from self._fail_stream(layer, stream, "the answer could not be read")
             return
         for clean in scrubbed:
-            yield from self._guarded(layer, stream, clean)
-
-    def _scrub(self, exchange: Exchange, event: HttpEvent) -> list[HttpEvent] | None:
-        """The events that may enter the flow; None where the answer must not."""
-        match event:
-            case http.ResponseHeaders():
-                if event.response.status_code < 200:
-                    return None
-                self._scrub_head(exchange, event.response)
-                encoding = content_encoding(event.response)
-                if encoding == "identity" or event.end_stream:
-                    return [event]
-                exchange.encoded = EncodedAnswer(event, encoding)
-                return [] if encoding in ENCODINGS else self._unscannable(exchange)
-            case http.ResponseData() if exchange.encoded is not None:
-                exchange.encoded.body += event.data
-                return [] if len(exchange.encoded.body) <= DECODE_LIMIT else self._unscannable(exchange)
-            case http.ResponseData():
-                data = exchange.scrubbing.feed(event.data) if exchange.scrubbing else event.data
-                return [http.ResponseData(event.stream_id, data)] if data else []
-            case http.ResponseEndOfMessage() if exchange.encoded is not None:
-                return self._decoded(exchange, exchange.encoded, event)
-            case http.ResponseEndOfMessage():
-                tail = exchange.scrubbing.finish() if exchange.scrubbing else b""
-                return [http.ResponseData(event.stream_id, tail), event] if tail else [event]
-            case _:
-                return []  # trailers are dropped
-
-    def _decoded(self, exchange: Exchange, encoded: EncodedAnswer, end: HttpEvent) -> list[HttpEvent] | None:
-        """A whole encoded answer as identity: what is encoded can be neither scrubbed nor masked."""
-        head = encoded.head
-        assert isinstance(head, http.ResponseHeaders)
-        try:
-            body = decode(bytes(encoded.body), encoded.encoding, limit=DECODE_LIMIT)
-        except UndecodableBody:
-            return self._unscannable(exchange)
-        if exchange.scrubber is not None:
-            body = exchange.scrubber.whole(body, exchange.scrubbed)
-        kept = without(head.response.headers.fields, "content-encoding", "content-length", "transfer-encoding")
-        head.response.headers = Headers([*kept, (b"content-length", b"%d" % len(body))])
-        return [head, http.ResponseData(end.stream_id, body), end] if body else [head, end]
-
-    @staticmethod
-    def _unscannable(exchange: Exchange) -> None:
-        message = "the server encoded its answer in a way that cannot be read"
-        exchange.refusal = Refusal("unscannable-response", message, status=502, code=SERVER_FAILED)
-
-    @staticmethod
-    def _scrub_head(exchange: Exchange, response: Response) -> None:
-        fields = response.headers.fields
-        kept = tuple((name, value) for name, value in fields if name.lower() != b"alt-svc")
-        if len(kept) != len(fields):
-            response.headers = Headers(kept)
-        scrubber = exchange.scrubber
-        if scrubber is None:
-            return
-        exchange.scrubbing = scrubber.stream(exchange.scrubbed)
-        together = b"\n".join([response.data.reason, *(part for field in kept for part in field)])
-        if scrubber.whole(together, exchange.scrubbed) == together:
-            return
-        response.data.reason = scrubber.whole(response.data.reason, exchange.scrubbed)
-        response.headers = Headers(
-            [
-                (scrubber.whole(name, exchange.scrubbed), scrubber.whole(value, exchange.scrubbed))
-                for name, value in kept
-            ]
-        )
+            yield from _original_event_to_child(layer, stream, clean)
 
     def _fail_stream(self, layer: layers.HttpLayer, stream: layers.HttpStream, why: str) -> Commands:
         """Ends a stream with an error, and closes its server connection, whose state is no longer known."""
@@ -307,7 +253,7 @@ class WireGate:
         if server in layer.connections and server.connected:
             yield commands.CloseConnection(server)
         error = http.ResponseProtocolError(stream.stream_id, why, http.ErrorCode.GENERIC_SERVER_ERROR)
-        yield from self._guarded(layer, stream, error)
+        yield from _original_event_to_child(layer, stream, error)
 
     # -- to the client -----------------------------------------------------------------------------------------
 
@@ -316,7 +262,7 @@ class WireGate:
         stream = layer.streams.get(event.stream_id)
         connection = child if isinstance(child, Http1Server) else None
         if stream is None or connection is None or not hasattr(stream, "flow"):
-            yield from self._guarded(layer, child, event)
+            yield from _original_event_to_child(layer, child, event)
             return
         exchange = self._exchanges.get(stream.flow)
         refusal = (exchange.refusal if exchange else None) or _as_refusal(event)
@@ -324,23 +270,19 @@ class WireGate:
             response = answer(refusal, exchange)
             response.headers["connection"] = "close"
             head = http.ResponseHeaders(event.stream_id, response, end_stream=False)
-            yield from self._guarded(layer, child, head)
-            yield from self._guarded(layer, child, http.ResponseData(event.stream_id, response.raw_content or b""))
-            yield from self._guarded(layer, child, event)
+            yield from _original_event_to_child(layer, child, head)
+            yield from _original_event_to_child(
+                layer, child, http.ResponseData(event.stream_id, response.raw_content or b"")
+            )
+            yield from _original_event_to_child(layer, child, event)
         elif exchange is not None and exchange.streaming and not exchange.answered_error and connection.response:
             exchange.answered_error = True
             last = error_event(exchange.request_id, refusal)
-            yield from self._guarded(layer, child, http.ResponseData(event.stream_id, last))
-            yield from self._guarded(layer, child, http.ResponseEndOfMessage(event.stream_id))
+            yield from _original_event_to_child(layer, child, http.ResponseData(event.stream_id, last))
+            yield from _original_event_to_child(layer, child, http.ResponseEndOfMessage(event.stream_id))
             yield commands.CloseConnection(layer.context.client)
         else:
-            yield from self._guarded(layer, child, event)
-
-
-def content_encoding(response: Response) -> str:
-    """The one content encoding of a response, lower case; several make one that nothing decodes."""
-    values = [value for name, value in response.headers.fields if name.lower() == b"content-encoding"]
-    return b",".join(values).decode("latin-1").strip().lower() or "identity"
+            yield from _original_event_to_child(layer, child, event)
 
 
 def _as_refusal(event: http.ResponseProtocolError) -> Refusal:

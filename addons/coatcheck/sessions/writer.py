@@ -7,6 +7,7 @@ Law: nothing ends the thread but its end: what cannot be written is counted, and
 import logging
 import os
 import queue
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,9 +22,11 @@ from coatcheck.state import open_private
 
 MAX_OPEN_FILES = 256
 
-BATCH = 256
+BATCH = 4096
 """Lines taken from the queue at a time."""
 
+GATHER_SECONDS = 0.02
+"""How long lines are let come together: waking for each one would cost the event loop more than the lines do."""
 RETRY_SECONDS = 1.0
 """How often a writer that cannot write tries again while nothing comes."""
 
@@ -80,6 +83,8 @@ class Writer:
             except queue.Empty:
                 self._probe()
                 continue
+            if first is not None:
+                time.sleep(GATHER_SECONDS)
             if first is None or not self._write([first, *self._waiting()]):
                 break
         for descriptor in self._files.values():

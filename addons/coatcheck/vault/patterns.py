@@ -1,7 +1,8 @@
 """What a value looks like when a server says it back: fixed needles, and words of mixed escapes.
 
 Law: a word is the value with any subset of its characters escaped, each in any listed way; a needle is exact bytes.
-Limit: reversed, split, compressed or encrypted values are not known here, nor one encoding inside another.
+Law: text of JSON inside JSON, percent-encoding twice over, and a program's quotes inside JSON are listed ways.
+Limit: reversed, split, compressed or encrypted values are not known here, nor any other encoding inside another.
 """
 
 import base64
@@ -23,14 +24,22 @@ SHORTEST_ENCODED = 8
 SHORTEST_PART = 4
 """Bytes; a shorter password inside a Basic pair is looked for with its pair only."""
 
-BACKSLASHED = MappingProxyType({'"': '"', "\\": "\\", "/": "/", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"})
-"""RFC 8259 section 7."""
+BACKSLASHED = MappingProxyType(
+    {'"': '"', "'": "'", "\\": "\\", "/": "/", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
+)
+"""RFC 8259 section 7, and the single quote of programs' own strings, as stack traces show them."""
+
+BASE64_SIGNS = (
+    ("+", "/"), ("-", "_"), ("+", "\\/"), ("+", "\\\\/"), ("+", "\\\\\\/"),
+    ("%2B", "%2F"), ("%2b", "%2f"), ("%252B", "%252F"), ("%252b", "%252f"),
+    ("\\u002B", "/"), ("\\u002b", "/"), ("\\u002B", "\\u002F"), ("\\u002b", "\\u002f"),
+    ("+", "&#x2F;"), ("+", "&#x2f;"), ("+", "&#47;"), ("&#x2B;", "/"), ("&#43;", "/"),
+    ("&#x2B;", "&#x2F;"), ("&#x2b;", "&#x2f;"), ("&#43;", "&#47;"),
+)  # fmt: skip
+"""How the two signs of base64 are written: in both alphabets (RFC 4648 4 and 5), and as JSON, URLs and HTML escape."""
 
 ENTITY_DIGITS = 7
 """Numeric entities are known with leading zeros up to this many digits (`&#0000103;`)."""
-
-ENTITY_LIMIT = 40
-"""Bytes within which an entity ends; the longest name has 33."""
 
 
 def _names() -> Mapping[str, tuple[str, ...]]:
@@ -109,7 +118,7 @@ class Unit:
 class Word:
     """A value whose characters may each be escaped."""
 
-    __slots__ = ("_indexes", "_prefixes", "_probes", "_units", "alphabet", "firsts", "longest")
+    __slots__ = ("_prefixes", "_units", "alphabet", "escapes", "firsts", "longest")
 
     def __init__(self, value: bytes) -> None:
         self._units = _units(value)
@@ -121,29 +130,16 @@ class Word:
             for escapes in unit.escapes.values():
                 for escape in escapes:
                     indexes[escape].append(index)
-        self._indexes = {escape: tuple(found) for escape, found in indexes.items()}
-        self._probes = _probes(self._indexes)
-        self.alphabet = value + b"".join(self._indexes) + b"".join(self._indexes).upper()
+        self.escapes: Mapping[bytes, tuple[int, ...]] = {escape: tuple(found) for escape, found in indexes.items()}
+        self.alphabet = value + b"".join(self.escapes) + b"".join(self.escapes).upper()
 
-    def find_all(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """Every occurrence with at least one escape, found by its first escape and the raw text before it."""
-        lower = data.lower() if any(introducer in data for introducer, _ in self._probes) else data
-        for introducer, lengths in self._probes:
-            at = data.find(introducer)
-            while at >= 0:
-                ends = [at + length for length in lengths] if lengths else [data.find(b";", at, at + ENTITY_LIMIT) + 1]
-                for after in ends:
-                    for index in self._indexes.get(lower[at:after], ()):
-                        yield from self._from_escape(data, lower, index, at, after)
-                at = data.find(introducer, at + 1)
-
-    def _from_escape(self, data: bytes, lower: bytes, index: int, at: int, after: int) -> Iterator[tuple[int, int]]:
+    def around(self, data: bytes, lower: bytes, index: int, at: int, after: int) -> tuple[int, int] | None:
         """The occurrence in which the escape at `at` to `after` is unit `index`, and the first escape of all."""
         start = at - len(self._prefixes[index])
-        if start >= 0 and data.startswith(self._prefixes[index], start):
-            end = self._end(data, lower, index + 1, after)
-            if end >= 0:
-                yield start, end
+        if start < 0 or not data.startswith(self._prefixes[index], start):
+            return None
+        end = self._end(data, lower, index + 1, after)
+        return None if end < 0 else (start, end)
 
     def begins_at(self, data: bytes, lower: bytes, start: int) -> bool:
         """Whether the data from `start` to its end is a proper prefix of this word."""
@@ -193,6 +189,7 @@ def patterns_of(credential: Credential) -> Patterns:
         if len(part) >= SHORTEST_ENCODED:
             needles.update(dict.fromkeys(_base64(part), "base64"))
             needles.update(dict.fromkeys((part.hex().encode(), part.hex().upper().encode()), "hex"))
+            needles.update(dict.fromkeys(_wide(part), "raw"))
             words.append(Word(part))
     ordered = sorted(needles.items(), key=lambda item: len(item[0]), reverse=True)
     return Patterns(credential.name, tuple(Needle.of(*item) for item in ordered), tuple(words))
@@ -209,17 +206,23 @@ def basic_text(binding: Binding, value: bytes) -> bytes | None:
 def _base64(value: bytes) -> Iterator[bytes]:
     """The part of a base64 text (RFC 4648 4 and 5) that this value alone decides, at each of the three alignments.
 
-    Also with the last character where the text ends with the value, and with `+` and `/` escaped as JSON or a
-    URL does. At its edges a character may stay that mixes in a neighbour: four bits of the value at most.
+    Also with the last character where the text ends with the value, and in all of `BASE64_SIGNS`. At its edges a
+    character may stay that mixes in a neighbour: four bits of the value at most.
     """
     for offset, first in enumerate((0, 2, 3)):
-        text = base64.b64encode(bytes(offset) + value).rstrip(b"=")
+        text = base64.b64encode(bytes(offset) + value).decode().rstrip("=")
         for inner in {text[first : (offset + len(value)) * 8 // 6], text[first:]}:
-            yield inner
-            yield inner.replace(b"+", b"-").replace(b"/", b"_")
-            yield inner.replace(b"/", b"\\/")
-            yield inner.replace(b"/", b"%2F").replace(b"+", b"%2B")
-            yield inner.replace(b"/", b"%2f").replace(b"+", b"%2b")
+            for plus, slash in BASE64_SIGNS:
+                yield inner.replace("+", plus).replace("/", slash).encode()
+
+
+def _wide(value: bytes) -> Iterator[bytes]:
+    """The value's text in UTF-16, which pages may be in."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return
+    yield from (text.encode("utf-16-le"), text.encode("utf-16-be"))
 
 
 def _units(value: bytes) -> tuple[Unit, ...]:
@@ -232,11 +235,22 @@ def _units(value: bytes) -> tuple[Unit, ...]:
 
 
 def _unit(character: str, raw: bytes) -> Unit:
-    escapes = {"".join(f"%{byte:02x}" for byte in raw), *ENTITIES.get(character, ())}
     utf16 = character.encode("utf-16-be", "surrogatepass")
-    escapes.add("".join(f"\\u{utf16[i : i + 2].hex()}" for i in range(0, len(utf16), 2)))
+    escapes = {
+        "".join(f"%{byte:02x}" for byte in raw),
+        "".join(f"%25{byte:02x}" for byte in raw),
+        "".join(f"\\x{byte:02x}" for byte in raw),
+        "".join(f"\\\\x{byte:02x}" for byte in raw),
+        "".join(f"\\u{utf16[i : i + 2].hex()}" for i in range(0, len(utf16), 2)),
+        "".join(f"\\\\u{utf16[i : i + 2].hex()}" for i in range(0, len(utf16), 2)),
+        *ENTITIES.get(character, ()),
+    }
     if character in BACKSLASHED:
-        escapes.add("\\" + BACKSLASHED[character])
+        letter = BACKSLASHED[character]
+        # once, and inside another string: with the backslash escaped, and the letter too where JSON escapes it
+        escapes |= {f"\\{letter}", f"\\\\{letter}", f"\\\\\\{letter}"}
+        if character == "\\":
+            escapes.remove("\\\\\\")  # three backslashes are no level of it
     if character == " ":
         escapes.add("+")
     if raw != character.encode():
@@ -249,15 +263,3 @@ def _unit(character: str, raw: bytes) -> Unit:
         by_first[escape[0]].append(escape)
     longest = max(len(raw), *(len(escape) for found in by_first.values() for escape in found))
     return Unit(raw, {first: tuple(found) for first, found in by_first.items()}, longest)
-
-
-def _probes(escapes: Mapping[bytes, object]) -> tuple[tuple[bytes, tuple[int, ...]], ...]:
-    """The shortest beginnings that lead to escapes, and how long those are: `\\u` alone for a value of letters.
-
-    Entities are found by their `;` instead: no length.
-    """
-    lengths: defaultdict[bytes, set[int]] = defaultdict(set)
-    for escape in escapes:
-        introducer = escape[:2] if escape.startswith(b"\\u") else escape[:1]
-        lengths[introducer].update(() if introducer == b"&" else (len(escape),))
-    return tuple((introducer, tuple(sorted(found))) for introducer, found in sorted(lengths.items()))

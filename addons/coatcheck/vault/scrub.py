@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from coatcheck.mcp.call import Json
 from coatcheck.vault.patterns import Encoding, Patterns, patterns_of
+from coatcheck.vault.search import NeedleSearch, WordSearch
 from coatcheck.vault.snapshot import Credential
 
 MASK = b"*"
@@ -30,12 +31,14 @@ class Hit:
 class Scrubber:
     """Masks the values of some credentials. Immutable; holds them in clear, so it lives as briefly as it can."""
 
-    __slots__ = ("_alphabet", "_firsts", "_longest", "_needles", "_words")
+    __slots__ = ("_alphabet", "_firsts", "_in_needles", "_in_words", "_longest", "_needles", "_words")
 
     def __init__(self, patterns: Iterable[Patterns]) -> None:
         known = tuple(patterns)
         self._needles = tuple((needle, Hit(one.secret, needle.encoding)) for one in known for needle in one.needles)
         self._words = tuple((word, Hit(one.secret, "escaped")) for one in known for word in one.words)
+        self._in_needles = NeedleSearch([needle for needle, _ in self._needles])
+        self._in_words = WordSearch([word for word, _ in self._words])
         texts = [*(needle.text for needle, _ in self._needles), *(word.alphabet for word, _ in self._words)]
         self._alphabet = bytes(sorted(set(b"".join(texts))))
         self._longest = max((0, *(len(n.text) for n, _ in self._needles), *(w.longest for w, _ in self._words)))
@@ -71,14 +74,12 @@ class Scrubber:
 
     def spans(self, data: bytes, hits: list[Hit]) -> Iterator[Span]:
         """Every occurrence, in no order; each kind is noted in `hits`."""
-        for needle, hit in self._needles:
-            for span in needle.find_all(data):
-                _note(hit, hits)
-                yield span
-        for word, hit in self._words:
-            for span in word.find_all(data):
-                _note(hit, hits)
-                yield span
+        for which, start, end in self._in_needles.find_all(data):
+            _note(self._needles[which][1], hits)
+            yield start, end
+        for which, start, end in self._in_words.find_all(data):
+            _note(self._words[which][1], hits)
+            yield start, end
 
     def settled(self, data: bytes) -> int:
         """How many bytes are decided: what follows them could begin an occurrence that is not complete yet."""

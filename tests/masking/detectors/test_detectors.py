@@ -1,3 +1,4 @@
+import json
 import time
 
 import pytest
@@ -44,12 +45,35 @@ pieces = st.lists(
 
 @settings(max_examples=150)
 @pytest.mark.parametrize("name", sorted(DETECTORS))
-@given(pieces, pieces)
-def test_a_line_feed_is_an_edge(name, before, after):
+@given(pieces, pieces, st.sampled_from('\n"'))
+def test_line_feeds_and_quotes_are_edges(name, before, after, edge):
+    before, after = (part.replace('"', "") for part in (before, after))
     spans = DETECTORS[name].spans
     shift = len(before) + 1
     expected = [*spans(before), *((start + shift, end + shift) for start, end in spans(after))]
-    assert list(spans(f"{before}\n{after}")) == expected
+    assert list(spans(f"{before}{edge}{after}")) == expected
+
+
+@settings(max_examples=150)
+@pytest.mark.parametrize("name", sorted(DETECTORS))
+@given(pieces, st.binary(max_size=4), st.binary(max_size=4))
+def test_what_cannot_hold_a_find_holds_none(name, text, before, after):
+    if list(DETECTORS[name].spans(text)):
+        assert DETECTORS[name].may_hold(before + text.encode() + after)
+
+
+@pytest.mark.parametrize("name", sorted(DETECTORS))
+def test_most_texts_are_told_apart_at_once(name):
+    assert not DETECTORS[name].may_hold("Größe 12, order A-1001 of 2026-11-24, 3 pieces at 1999.50".encode())
+
+
+@settings(max_examples=150)
+@pytest.mark.parametrize("name", sorted(DETECTORS))
+@given(pieces)
+def test_the_partial_form_needs_no_escape_in_json(name, text):
+    for find in found(name, text):
+        shown = DETECTORS[name].partial(find)
+        assert json.dumps(shown, ensure_ascii=False) == f'"{shown}"'
 
 
 ADVERSARIAL = {

@@ -1,7 +1,9 @@
 """Kinds of personal data that can be found in text, one file each.
 
 Law: `spans(a + "\\n" + b)` is `spans(a)` and `spans(b)` shifted: a find never crosses a line feed, and a line feed
-counts as the edge of the text. So many strings joined with line feeds can be searched as one.
+counts as the edge of the text. So many strings joined with line feeds can be searched as one. A double quote is such
+an edge too, so strings in JSON can be searched where they stand.
+Law: where `may_hold` is false of some bytes, no text that stands in them as UTF-8 holds a find.
 Law: time grows with the length of the text, whatever the text.
 """
 
@@ -22,12 +24,16 @@ class Detector(Protocol):
         """The name in policy (`detect:`)."""
         ...
 
+    def may_hold(self, data: bytes) -> bool:
+        """Whether a text somewhere in `data` may hold a find. Asked of every message, so it has to be quick."""
+        ...
+
     def spans(self, text: str) -> Iterable[tuple[int, int]]:
         """Start and end of every find, in order of their starts; they may overlap."""
         ...
 
     def partial(self, found: str) -> str:
-        """The find with enough left for people to tell two apart (`as: partial`)."""
+        """The find with enough left for people to tell two apart (`as: partial`); nothing that JSON has to escape."""
         ...
 
 

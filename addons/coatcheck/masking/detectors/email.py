@@ -6,14 +6,22 @@ Law: the search goes from `@` to `@`, so a text without one costs nothing and no
 import re
 from collections.abc import Iterable
 
+from coatcheck.masking.detectors.slices import SLICE
+
 _LOCAL_BACKWARDS = re.compile(r"[\w.%+&~'-]+")
 _DOMAIN = re.compile(r"(?:[\w-]+\.)+(?:xn--[a-z0-9-]+|[^\W\d_]{2,})", re.IGNORECASE)
+_MAX_DOMAIN = SLICE
+"""Characters; names in DNS have 253 at most."""
 
 
 class Email:
     """`bob@example.com`, shown in part as `b***@e***.com`."""
 
     name = "email"
+
+    def may_hold(self, data: bytes) -> bool:
+        """Whether there is an `@`."""
+        return b"@" in data
 
     def spans(self, text: str) -> Iterable[tuple[int, int]]:
         """Start and end of every address."""
@@ -23,11 +31,9 @@ class Email:
         found = []
         start = 0
         while at >= 0:
-            before = text[start:at]
-            local = _LOCAL_BACKWARDS.match(before[::-1])
-            domain = _DOMAIN.match(text, at + 1) if local else None
-            if local and domain:
-                length = len(local[0].rstrip("'.-~&")) or len(local[0])
+            length = _local_length(text, start, at)
+            domain = _DOMAIN.match(text, at + 1, at + 1 + _MAX_DOMAIN) if length else None
+            if domain:
                 found.append((at - length, domain.end()))
             start = at + 1
             at = text.find("@", start)
@@ -37,3 +43,16 @@ class Email:
         """The first letters of both sides and the last label."""
         local, _, domain = found.rpartition("@")
         return f"{local[:1]}***@{domain[:1]}***.{domain.rpartition('.')[2]}"
+
+
+def _local_length(text: str, start: int, at: int) -> int:
+    """How many characters before `at` are a local part; none is read before `start`."""
+    low = at
+    while low > start:
+        before = text[max(start, low - SLICE) : low]
+        local = _LOCAL_BACKWARDS.match(before[::-1])
+        low -= local.end() if local else 0
+        if not local or local.end() < len(before):
+            break
+    local_part = text[low:at]
+    return len(local_part.lstrip("'.-~&")) or len(local_part)

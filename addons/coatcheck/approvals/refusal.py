@@ -1,0 +1,41 @@
+"""What a caller is told whose call was not approved (DESIGN 5.4)."""
+
+from dataclasses import dataclass
+
+from coatcheck.approvals.model import Approval, ApprovalState
+from coatcheck.errors import APPROVAL_DENIED, APPROVAL_EXPIRED, APPROVAL_PENDING, Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    reason: str
+    message: str
+    code: int
+    retryable: bool = False
+
+
+_WITHDRAWN = _Told("approval-withdrawn", "the question was withdrawn", APPROVAL_DENIED)
+_USED = _Told("approval-used", "this approval was used by an earlier request", APPROVAL_DENIED)
+_BY_STATE: dict[ApprovalState, _Told] = {
+    "pending": _Told("approval-pending", "waiting for a reviewer", APPROVAL_PENDING, retryable=True),
+    "denied": _Told("approval-denied", "a reviewer denied this call", APPROVAL_DENIED),
+    "expired": _Told("approval-expired", "no reviewer decided in time", APPROVAL_EXPIRED),
+    "used": _USED,
+    "approved": _USED,  # approved, but another request of the same call was first
+    "withdrawn": _WITHDRAWN,
+    "orphaned": _WITHDRAWN,
+}
+
+
+def refusal_for(approval: Approval, state: ApprovalState) -> Refusal:
+    """The refusal of a call whose approval stands at `state`. HTTP 200, so that every MCP client shows it."""
+    told, question = _BY_STATE[state], approval.question
+    return Refusal(
+        told.reason,
+        f"{told.message}: {question.message}" if question.message else told.message,
+        status=200,
+        code=told.code,
+        rule=question.rules[0] if question.rules else None,
+        approval=approval.id,
+        retryable=told.retryable,
+    )

@@ -1,0 +1,98 @@
+"""Mask rules, made ready to be looked for.
+
+Law: where two rules cover the same text, the stricter form wins: redact, then hash, then partial.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from coatcheck.masking.detectors import DETECTORS, Detector
+from coatcheck.masking.paths import FieldPath, parse_path
+from coatcheck.masking.strings import Span, may_hold_card_number
+from coatcheck.policy.model import MaskForm, MaskRule
+
+REDACTED = "[redacted]"
+_STRICTEST_FIRST: tuple[MaskForm, ...] = ("redact", "hash", "partial")
+_NEVER_ESCAPED = re.compile(r"[ !#-.0-\[\]-~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """One `detect` entry of one rule."""
+
+    rule: str
+    form: MaskForm
+    detector: Detector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """One `fields` entry of one rule; compared by identity, as states are compared often."""
+
+    rule: str
+    form: MaskForm
+    path: FieldPath
+
+
+class Rules:
+    """What to find and which fields to cover, the strictest form first. `key` is for `as: hash`.
+
+    Raises `ValueError` on an unknown detector or a path that cannot be parsed.
+    """
+
+    def __init__(self, rules: Sequence[MaskRule], *, key: bytes) -> None:
+        unknown = {name for rule in rules for name in rule.detect} - DETECTORS.keys()
+        if unknown:
+            raise ValueError(f"unknown detector {min(unknown)!r}; there are {', '.join(sorted(DETECTORS))}")
+        ordered = sorted(rules, key=lambda rule: _STRICTEST_FIRST.index(rule.form))
+        self.finds = tuple(Find(rule.id, rule.form, DETECTORS[name]) for rule in ordered for name in rule.detect)
+        self.fields = tuple(Field(rule.id, rule.form, parse_path(path)) for rule in ordered for path in rule.fields)
+        self._key = key
+        self._named = tuple((field.path.first_name or "", field) for field in self.fields)
+        names = {name for name, _ in self._named}
+        # A path that begins with no name can lead anywhere, and JSON in a string may write some names with escapes.
+        self._may_hold_always = not all(map(_NEVER_ESCAPED.fullmatch, names))
+        detectors = {find.detector.name: find.detector for find in self.finds}
+        self._searches: tuple[Callable[[bytes], bool], ...] = (
+            *(detector.may_hold for detector in detectors.values()),
+            *(partial(_holds, name.encode()) for name in sorted(names)),
+        )
+
+    def may_hold(self, data: bytes) -> bool:
+        """Whether anything in a value, `serialised` as `data`, may have to be masked."""
+        if self._may_hold_always or (b"\\" in data and b"\\u" in data):
+            return True
+        for search in self._searches:  # a loop costs half of `any`
+            if search(data):
+                return True
+        return may_hold_card_number(data)
+
+    def spans(self, text: str) -> list[Span]:
+        """Every find in `text`, in order; where several start together, the stricter form first."""
+        spans = [
+            (start, end, order) for order, find in enumerate(self.finds) for start, end in find.detector.spans(text)
+        ]
+        spans.sort()
+        return spans
+
+    def fields_in(self, joined: str) -> list[Field]:
+        """The fields that can be in a value whose member names are in `joined`."""
+        return [field for name, field in self._named if name in joined]
+
+    def shown(self, text: str, form: MaskForm, partial: str) -> str:
+        """What stands for `text`; `partial` is its partial form."""
+        match form:
+            case "redact":
+                return REDACTED
+            case "hash":
+                return f"hash:{hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()[:12]}"
+            case "partial":
+                return partial
+
+
+def _holds(name: bytes, data: bytes) -> bool:
+    return name in data

@@ -1,0 +1,186 @@
+"""The real gateway under mitmweb before two echoing servers, each with a secret of its own alphabet."""
+
+import json
+import secrets
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from echo import Echo, Order, call
+from raw import RawClient, Reply
+
+from story.certificates import make_authority
+from story.issuer import Issuer
+from story.processes import Gateway, run_cli
+
+AUDIENCE = "https://gateway.canary.example"
+PASSWORD = "console-password"
+KINDS = ("plain", "odd")
+
+POLICY = """
+coatcheck: 1
+gateway: {{audience: "{audience}"}}
+issuers:
+  ci: {{issuer: "{issuer}", algorithms: [ES256]}}
+identities:
+  robot: {{issuer: ci, claims: {{repository_id: "1"}}, groups: [ci], owner: canary@shop.example}}
+servers:
+{servers}
+rules:
+{rules}
+"""
+
+
+def _policy(issuer: str, ca: Path, ports: dict[str, int]) -> str:
+    servers, rules = [], []
+    for kind, port in ports.items():
+        place = f'ca: "{ca}", addresses: [127.0.0.0/8], credential: {kind}'
+        servers += [f'  {name}-{kind}: {{url: "https://localhost:{port}/{name}", {place}}}' for name in ("mcp", "api")]
+        rule = "who: [group:ci], effect: allow"
+        rules.append(f"  - {{id: mcp-{kind}, server: mcp-{kind}, tools: [echo], {rule}}}")
+        rules.append(f'  - {{id: api-{kind}, server: api-{kind}, http: ["GET /api", "GET /api/**"], {rule}}}')
+    return POLICY.format(audience=AUDIENCE, issuer=issuer, servers="\n".join(servers), rules="\n".join(rules))
+
+
+class Stage:
+    """A context manager; `values` and `echoes` are by kind: `plain` letters and digits, `odd` what is escaped."""
+
+    def __init__(self, folder: Path, *more: str) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.values = {
+            "plain": f"sk-live-{secrets.token_hex(16)}".encode(),
+            "odd": f"""sk/L{secrets.token_hex(2)}+="<Q>& Z'w\\{secrets.token_hex(3)}/m+c=4""".encode(),
+        }
+        self._more = more
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            authority = make_authority(self.folder / "authority")
+            files = authority.server_cert("localhost", "127.0.0.1")
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(files.certificate, files.key)
+            self.issuer = stack.enter_context(Issuer())
+            self.echoes = {kind: stack.enter_context(Echo(context)) for kind in KINDS}
+            self.policy = self.folder / "policy.yaml"
+            ports = {kind: echo.port for kind, echo in self.echoes.items()}
+            self.policy.write_text(_policy(self.issuer.url, authority.ca_pem, ports))
+            self._make_state()
+            self.gateway = stack.enter_context(
+                Gateway(
+                    self.policy, self.state, output=self.folder / "gateway.out", form="mitmweb",
+                    more=("--set", f"web_password={PASSWORD}", "--set", "termlog_verbosity=debug", *self._more),
+                )
+            )  # fmt: skip
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)  # type: ignore[arg-type]  # handed on as it came
+
+    def _make_state(self) -> None:
+        run_cli("init", "--state", str(self.state)).check_returncode()
+        for kind, value in self.values.items():
+            where = ("--server", f"mcp-{kind}", "--server", f"api-{kind}", "--state", str(self.state))
+            run_cli("vault", "set", kind, *where, stdin=value.decode() + "\n").check_returncode()
+
+    def caller(self, kind: str) -> "Caller":
+        """A client of the servers of that kind, with a good token."""
+        return Caller(self, kind)
+
+    def token(self) -> str:
+        """A good token of `robot`."""
+        return self.issuer.token(audience=AUDIENCE, repository_id="1")
+
+    def console(self, path: str) -> bytes:
+        """What mitmweb shows at a path; empty where it has nothing there."""
+        request = urllib.request.Request(
+            f"{self.gateway.web_url}{path}", headers={"Authorization": f"Bearer {PASSWORD}"}
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=20) as response:
+                return response.read()
+        except urllib.error.HTTPError:
+            return b""
+
+    def shown(self, *, last: int | None = None) -> Iterator[bytes]:
+        """Everything mitmweb shows: the flows, and the contents of the `last` of them (else all) as bytes and views."""
+        text = self.console("/flows")
+        yield text
+        flows = json.loads(text)
+        for flow in flows[-last:] if last else flows:
+            for message in ("request", "response"):
+                yield self.console(f"/flows/{flow['id']}/{message}/content.data")
+                yield self.console(f"/flows/{flow['id']}/{message}/content/auto.json")
+
+    def kept(self) -> Iterator[tuple[str, bytes]]:
+        """Every file of the state, and what the gateway printed."""
+        for path in sorted(self.state.rglob("*")):
+            if path.is_file():
+                yield str(path), path.read_bytes()
+        yield "the gateway's output", self.gateway.output.read_bytes()
+
+
+class Caller:
+    """A client that keeps its connection as long as it is let, and every byte it heard."""
+
+    def __init__(self, stage: Stage, kind: str) -> None:
+        self._stage = stage
+        self._authority = f"localhost:{stage.echoes[kind].port}"
+        self._connection: _Listener | None = None
+
+    def ask(self, order: Order, *, path: str) -> tuple[Reply, bytes]:
+        """One order to `/mcp` (a call) or a path under `/api` (a GET): the answer, and all bytes it came in."""
+        self.send(order, path=path)
+        return self.receive()
+
+    def send(self, order: Order, *, path: str) -> None:
+        """The request of `ask`."""
+        if self._connection is None:
+            self._connection = self._connect()
+        body = call() if path == "/mcp" else b""
+        method, kind = ("POST", "Content-Type: application/json\r\n") if body else ("GET", "")
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._authority}\r\n{kind}Content-Length: {len(body)}\r\n"
+        self._connection.heard.clear()
+        self._connection.send(f"{head}X-Echo: {order.text()}\r\n\r\n".encode() + body)
+
+    def receive(self) -> tuple[Reply, bytes]:
+        """The answer of `ask`."""
+        connection = self._connection
+        assert connection is not None
+        reply = connection.read()
+        if "close" in reply.headers.get("connection", ""):
+            if not reply.headers.keys() & {"content-length", "transfer-encoding"}:
+                connection.heard += connection.rest()[len(connection.buffer) :]
+            self.close()
+        return reply, bytes(connection.heard)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        if self._connection is not None:
+            self._connection.sock.close()
+            self._connection = None
+
+    def _connect(self) -> "_Listener":
+        made = _Listener(self._stage.gateway, None)  # type: ignore[arg-type]  # no cast: the authority is told
+        made.heard = bytearray()
+        made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        assert made.connect(self._stage.token(), self._authority).status == 200
+        made.start_tls()
+        return made
+
+
+class _Listener(RawClient):
+    heard: bytearray
+
+    def _more(self) -> None:
+        before = len(self.buffer)
+        super()._more()
+        self.heard += self.buffer[before:]

@@ -1,0 +1,108 @@
+"""Whatever a server echoes: nothing of a secret at the client, in mitmweb, in what is kept or exported."""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from echo import FRAMINGS, PLACES, Order, Place
+from forms import Watch, forms_of
+from mitmproxy import io
+from mitmproxy.addons.savehar import SaveHar
+from mitmproxy.http import HTTPFlow
+from stage import KINDS, Stage
+
+from story.processes import run_cli
+
+pytestmark = pytest.mark.e2e
+
+LAST_SPLIT = 64
+SCENES: list[tuple[Place, str]] = [*((place, "/mcp") for place in PLACES), ("error page", "/api/page")]
+SPLIT_EVERYWHERE = ("raw", "base64", "json lower")
+
+
+def sample(value: bytes) -> Iterator[tuple[Order, str]]:
+    """Every form in every scene and framing, the split moving on; some forms also at every split, in bodies."""
+    forms = forms_of(value)
+    for n, (form, (place, path), framing) in enumerate(itertools.product(forms, SCENES, FRAMINGS)):
+        yield Order(form, place, framing, n * 7 % (min(len(forms[form]), LAST_SPLIT) + 1)), path
+    for form, place in itertools.product(SPLIT_EVERYWHERE, ("json", "sse")):
+        for split in range(min(len(forms[form]), LAST_SPLIT) + 1):
+            yield Order(form, place, FRAMINGS[split % len(FRAMINGS)], split), "/mcp"  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def watch(stage: Stage) -> Watch:
+    return Watch(*stage.values.values())
+
+
+@pytest.mark.parametrize("place", ["json", "sse", "error page"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_mitmweb_shows_none_of_it_while_half_of_it_has_come(
+    stage: Stage, watch: Watch, kind: str, place: Place
+) -> None:
+    caller, echo = stage.caller(kind), stage.echoes[kind]
+    for form, text in forms_of(stage.values[kind]).items():
+        order = Order(form, place, "chunked", len(text) // 2, pause=True)
+        caller.send(order, path="/api/page" if place == "error page" else "/mcp")
+        assert echo.paused.wait(10)
+        stage.gateway.wait_for(lambda: json.loads(stage.console("/flows"))[-1].get("response") is not None)
+        during = [watch.sightings(shown) for shown in stage.shown(last=1)]
+        echo.go_on()
+        _, heard = caller.receive()
+        after = [watch.sightings(shown) for shown in stage.shown(last=1)]
+        assert not any(during), form
+        assert not any(after), form
+        assert not watch.sightings(heard), form
+        assert b"***" in heard
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_client_gets_it_and_nothing_keeps_it(stage: Stage, watch: Watch, kind: str, tmp_path: Path) -> None:
+    caller, value = stage.caller(kind), stage.values[kind]
+    before = stage.echoes[kind].received[value]
+    leaks: Counter[tuple[str, str]] = Counter()
+    asked = 0
+    for asked, (order, path) in enumerate(sample(value), start=1):  # noqa: B007 - how many there were
+        reply, heard = caller.ask(order, path=path)
+        assert reply.status == {"location": 302, "error page": 500}.get(order.place, 200), (order, heard)
+        if (order.place, path) != ("error page", "/mcp"):  # there the page is not passed on
+            assert b"***" in heard, (order, heard)
+        leaks.update((str(order), name) for name in watch.sightings(heard))
+    assert stage.echoes[kind].received == {value: before + asked}, "every request must come with the real secret"
+    leaks.update(
+        (f"mitmweb {n}", name) for n, shown in enumerate(stage.shown(last=50)) for name in watch.sightings(shown)
+    )
+    leaks.update(("mitmweb's log", name) for name in watch.sightings(stage.console("/events")))
+    files = Counter(where.rpartition("/")[2].rpartition(".")[2] for where, _ in stage.kept())
+    assert files["jsonl"] >= 2
+    leaks.update((where, name) for where, data in stage.kept() for name in watch.sightings(data))
+    flows = list(exported(stage, kind, tmp_path))
+    assert len(flows) >= asked
+    har = json.dumps(SaveHar().make_har(flows)).encode()
+    shown = b"".join((flow.response.raw_content or b"") for flow in flows if flow.response)
+    assert b"***" in shown
+    leaks.update(("a flow file", name) for path in tmp_path.iterdir() for name in watch.sightings(path.read_bytes()))
+    leaks.update(("the HAR", name) for name in watch.sightings(har))
+    assert not leaks
+
+
+def exported(stage: Stage, kind: str, folder: Path) -> Iterator[HTTPFlow]:
+    """The flows of every session with the servers of that kind, by way of `coatcheck sessions export`."""
+    listed = run_cli("sessions", "list", "--state", str(stage.state), "--json")
+    for session in json.loads(listed.stdout):
+        if session["server"].endswith(kind):
+            out = folder / f"{session['id']}.mitm"
+            run_cli("sessions", "export", session["id"], "-o", str(out), "--state", str(stage.state)).check_returncode()
+            with out.open("rb") as file:
+                yield from (flow for flow in io.FlowReader(file).stream() if isinstance(flow, HTTPFlow))
+
+
+def test_a_watch_sees_what_it_watches_for(stage: Stage, watch: Watch) -> None:
+    for value in stage.values.values():
+        for name, text in forms_of(value).items():
+            assert watch.sightings(b"<" + text + b">"), name
+        assert watch.sightings(value[3:11])
+    assert not watch.sightings(b"nothing of it, coat_plain and coat_odd")

@@ -1,0 +1,132 @@
+"""The gateway starts whole, first, alone and on an address somebody chose, or not at all."""
+
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from story.part import ROOT, clean_environment
+from story.processes import Gateway
+
+pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
+
+SCRIPT = ROOT / "addons" / "gateway.py"
+
+FORBIDDEN = {
+    "ssl_insecure": "true",
+    "ignore_hosts": "['^bank:']",
+    "allow_hosts": "['^shop:']",
+    "tcp_hosts": "['.*']",
+    "udp_hosts": "['.*']",
+    "rawtcp": "true",
+    "stream_large_bodies": "1k",
+    "http2": "true",
+    "websocket": "true",
+    "validate_inbound_headers": "false",
+    "connection_strategy": "eager",
+    "onboarding": "true",
+    "map_remote": "['|a|b']",
+    "modify_headers": "['/~q/Host/evil']",
+    "body_size_limit": "1g",
+    "keep_host_header": "true",
+    "save_stream_file": "/tmp/flows",
+    "proxyauth": "any",
+    "tls_version_server_min": "SSL3",
+}
+"""Options that would open what must hold, and a value that would."""
+
+
+def ended(
+    gateway: Gateway, *more: str, home: Path | None = None, without: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """The process of a gateway that must refuse to start."""
+    command = [*gateway.command, *more]
+    environment = clean_environment(**({"HOME": str(home)} if home else {}))
+    try:
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.fail("the gateway started")
+
+
+@pytest.fixture
+def gateway(place, tmp_path) -> Gateway:
+    return Gateway(place.policy, place.state, output=tmp_path / "out")
+
+
+@pytest.mark.attack("HTTP-52", "HTTP-53", "HTTP-59")
+def test_a_config_file_with_options_that_must_hold_refuses_to_start_and_names_each(gateway, tmp_path) -> None:
+    config = tmp_path / ".mitmproxy" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text("".join(f"{name}: {value}\n" for name, value in FORBIDDEN.items()))
+    done = ended(gateway, home=tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "Traceback" not in said
+    assert [name for name in FORBIDDEN if f"error: {name}:" not in said] == []
+
+
+@pytest.mark.attack("HTTP-52", "HTTP-53", "HTTP-59")
+@pytest.mark.parametrize(
+    "option",
+    [
+        "emudhra=true",
+        "emudhra_old=true",
+        "ignore_hosts=^bank:",
+        "stream_large_bodies=1k",
+        "ssl_verify_upstream_trusted_ca=/tmp/x",
+    ],
+)
+def test_an_option_that_must_hold_or_is_not_known_refuses_to_start(gateway, option) -> None:
+    done = ended(gateway, "--set", option)
+    assert done.returncode == 1
+    assert option.partition("=")[0] in done.stdout + done.stderr
+
+
+@pytest.mark.attack("HTTP-52")
+@pytest.mark.parametrize(
+    "flag",
+    [["--ssl-insecure"], ["--ignore-hosts", "^bank:"], ["--rawtcp"], ["--allow-hosts", "a"], ["--tcp-hosts", "a"]],
+)
+def test_the_same_by_a_flag_of_its_own_refuses_to_start(gateway, flag) -> None:
+    assert ended(gateway, *flag).returncode in (1, 2)
+
+
+@pytest.mark.attack("HTTP-52")
+def test_the_same_gateway_without_them_starts(gateway) -> None:
+    with gateway:
+        assert gateway.is_ready()
+
+
+@pytest.mark.attack("HTTP-70")
+def test_without_a_listen_host_only_this_machine_can_connect(place, tmp_path) -> None:
+    gateway = Gateway(place.policy, place.state, output=tmp_path / "out")
+    at = gateway.command.index("--listen-host")
+    gateway.command = gateway.command[:at] + gateway.command[at + 2 :]
+    with gateway:
+        socket.create_connection(("127.0.0.1", gateway.port), timeout=2).close()
+        with pytest.raises(OSError):  # noqa: PT011 - refused or unreachable, as the system has it
+            socket.create_connection(("127.0.0.2", gateway.port), timeout=2)
+
+
+@pytest.mark.attack("FAIL-13")
+@pytest.mark.parametrize("again", ["itself", "a copy"])
+def test_a_gateway_that_is_loaded_twice_refuses_to_start(gateway, tmp_path, again) -> None:
+    copy = tmp_path / "gateway.py"
+    copy.write_text(SCRIPT.read_text())
+    done = ended(gateway, "-s", str(SCRIPT if again == "itself" else copy))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.attack("FAIL-13")
+@pytest.mark.parametrize("name", ["other.py", "first/gateway.py"], ids=["another", "one of its name"])
+def test_a_gateway_that_is_not_the_first_script_refuses_to_start(gateway, tmp_path, name) -> None:
+    script = tmp_path / name
+    script.parent.mkdir(exist_ok=True)
+    script.write_text("def request(flow):\n    pass\n")
+    at = gateway.command.index("-s")
+    gateway.command = (*gateway.command[:at], "-s", str(script), *gateway.command[at:])
+    done = ended(gateway)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "error:" in done.stdout + done.stderr

@@ -1,0 +1,203 @@
+"""What of mitmproxy these tests take apart, in one place: its HTTP layer in memory, its flows, its addon manager."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from weakref import WeakKeyDictionary
+
+import pytest
+from mitmproxy import http, options, optmanager
+from mitmproxy.addonmanager import AddonManager, Loader
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Client, ConnectionState, Server
+from mitmproxy.http import MessageData
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
+from mitmproxy.proxy.layers.http._http1 import Http1Server
+from mitmproxy.test import tflow
+
+from coatcheck.exchange import Exchange, ExchangeId, Exchanges, Release
+from coatcheck.http.target import Target
+from coatcheck.policy.model import Policy
+from coatcheck.policy.model import Server as PolicyServer
+from coatcheck.proxy import lockdown
+from coatcheck.proxy.digest import digest_of
+from coatcheck.proxy.wire import WireGate
+from coatcheck.vault.bindings import Binding
+from coatcheck.vault.scrub import ScrubberCache
+from coatcheck.vault.secret import Secret
+from coatcheck.vault.snapshot import Credential, SecretInfo
+from coatcheck.vault.swap import SwapPlan, Use
+
+HOST, PORT = "shop.test", 80
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+POLICY = Policy(audience="urn:test", sha256="p" * 64, files=())
+SERVER = PolicyServer("shop", f"http://{HOST}/mcp", "http", HOST, PORT, "/mcp", credential="shop-key")
+CANARY = b"sk-live-5f1d0c7e9a3b4826"
+
+
+def proxy_options() -> options.Options:
+    """mitmproxy's options with those of its proxy, as the gateway forces them."""
+    master = _Master()
+    Proxyserver().load(Loader(master))
+    lockdown.force(master.options, {})
+    return master.options
+
+
+class Wire:
+    """One client connection through mitmproxy's HTTP layer in memory, as the self-test drives it.
+
+    `on` maps a hook's name, or `connecting`, to what happens to the flow then; by default a request is released.
+    `sent` is what the server got, `received` what the client got, `opened` how many connections were opened.
+    """
+
+    def __init__(self, exchanges: Exchanges, on: dict[str, Callable[[http.HTTPFlow], object]] | None = None) -> None:
+        self.exchanges = exchanges
+        self.on = {"request": self.release, **(on or {})}
+        self.client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), state=ConnectionState.OPEN)
+        context = Context(self.client, proxy_options())
+        context.server = Server(address=(HOST, PORT))
+        self.layer = HttpLayer(context, HTTPMode.transparent)
+        self.sent = self.received = b""
+        self.logged: list[str] = []
+        self.opened = 0
+        self.flows: list[http.HTTPFlow] = []
+        self.server: Server | None = None
+        self.drive(events.Start())
+
+    def ask(self, request: bytes) -> None:
+        """Bytes from the client."""
+        self.drive(events.DataReceived(self.client, request))
+
+    def answer(self, response: bytes) -> None:
+        """Bytes from the server, where the connection is still open."""
+        assert self.server is not None
+        if self.server.state is ConnectionState.OPEN:
+            self.drive(events.DataReceived(self.server, response))
+
+    def release(self, flow: http.HTTPFlow) -> Exchange:
+        """What the stages do for a request that is allowed."""
+        exchange = Exchange(ExchangeId(f"x-{len(self.flows)}"), POLICY, 0.0)
+        exchange.target = Target("http", HOST, PORT)
+        exchange.server = SERVER
+        exchange.is_mcp = True
+        binding = Binding(server="shop", unsafe_plain_http=True)
+        info = SecretInfo("shop-key", 1, "coat_shop", (binding,), NOW, "")
+        exchange.swap = SwapPlan((Use(Credential(info, Secret(CANARY)), binding, injected=True),))
+        exchange.release = Release(digest_of(flow.request))
+        self.exchanges[flow] = exchange
+        return exchange
+
+    def drive(self, event: events.Event) -> None:
+        for command in list(self.layer.handle_event(event)):
+            match command:
+                case commands.OpenConnection():
+                    self.opened += 1
+                    self._call("connecting", self.flows[-1])
+                    self.server = command.connection
+                    self.server.state = ConnectionState.OPEN
+                    self.drive(events.OpenConnectionCompleted(command, None))
+                case commands.SendData():
+                    if command.connection is self.client:
+                        self.received += command.data
+                    else:
+                        self.sent += command.data
+                case commands.CloseConnection():
+                    command.connection.state = ConnectionState.CLOSED
+                case commands.Log():
+                    self.logged.append(command.message)
+                case commands.StartHook():
+                    (data,) = command.args()
+                    if isinstance(data, http.HTTPFlow):
+                        if data not in self.flows:
+                            self.flows.append(data)
+                        self._call(command.name, data)
+                    if command.blocking:
+                        self.drive(events.HookCompleted(command))
+                case _:
+                    pass
+
+    def _call(self, name: str, flow: http.HTTPFlow) -> None:
+        if (action := self.on.get(name)) is not None:
+            action(flow)
+
+
+@pytest.fixture
+def exchanges() -> Exchanges:
+    return WeakKeyDictionary()
+
+
+@pytest.fixture(autouse=True)
+def mitmproxy_as_it_was() -> Iterator[None]:
+    """Takes back what a test put into mitmproxy's own classes."""
+    places = [
+        (HttpLayer, "event_to_child"),
+        (HttpLayer, "get_connection"),
+        (Http1Server, "read_headers"),
+        (MessageData, "__post_init__"),
+        (optmanager._Option, "current"),
+    ]
+    before = [(cls, name, vars(cls)[name]) for cls, name in places]
+    yield
+    for cls, name, value in before:
+        setattr(cls, name, value)
+
+
+@pytest.fixture
+def gate(exchanges: Exchanges) -> WireGate:
+    """A wire gate, installed."""
+    gate = WireGate(exchanges, ScrubberCache())
+    gate.install()
+    return gate
+
+
+@pytest.fixture
+def wire(gate: WireGate, exchanges: Exchanges) -> Callable[..., Wire]:
+    """Makes a connection through the gate; keyword arguments are hooks."""
+    return lambda **on: Wire(exchanges, on)
+
+
+@pytest.fixture
+def canary() -> bytes:
+    """The secret that is put in on the wire."""
+    return CANARY
+
+
+@pytest.fixture
+def flow() -> http.HTTPFlow:
+    """A live flow without an answer."""
+    flow = tflow.tflow()
+    flow.client_conn.state = ConnectionState.OPEN
+    flow.live = True
+    return flow
+
+
+@pytest.fixture
+def exchange_of(exchanges: Exchanges) -> Callable[[http.HTTPFlow], Exchange]:
+    """Gives a flow an exchange of an MCP server."""
+
+    def exchange_of(flow: http.HTTPFlow) -> Exchange:
+        exchange = exchanges[flow] = Exchange(ExchangeId("x-1"), POLICY, 0.0)
+        exchange.target = Target("http", HOST, PORT)
+        exchange.server = SERVER
+        exchange.is_mcp = True
+        return exchange
+
+    return exchange_of
+
+
+class _Commands:
+    def collect_commands(self, addon: object) -> None:
+        """A master's commands: none are collected here."""
+
+
+class _Master:
+    def __init__(self) -> None:
+        self.options = options.Options()
+        self.commands = _Commands()
+
+
+@pytest.fixture
+def new_manager() -> Callable[[], AddonManager]:
+    """Makes an addon manager with no addon."""
+    return lambda: AddonManager(_Master())
