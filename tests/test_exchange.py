@@ -49,7 +49,12 @@ def test_two_requests_have_two_digests(one, other) -> None:
 
 @given(requests, st.sampled_from(["method", "scheme", "host", "port", "path", "headers", "body"]))
 def test_no_part_can_be_changed_without_the_digest(request, part) -> None:
-    changed = {int: lambda v: v + 1, str: lambda v: v + "x", bytes: lambda v: v + b"x", list: lambda v: [*v, (b"", b"")]}
+    changed = {
+        int: lambda v: v + 1,
+        str: lambda v: v + "x",
+        bytes: lambda v: v + b"x",
+        list: lambda v: [*v, (b"", b"")],
+    }
     other = dict(request, **{part: changed[type(request[part])](request[part])})
     assert request_digest(**request) != request_digest(**other)
 

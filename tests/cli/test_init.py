@@ -14,7 +14,12 @@ from coatcheck_cli.main import cli
 
 
 def init(state, **environment: str) -> Result:
-    clean = {"COATCHECK_STATE": None, "COATCHECK_KEY_CMD": None, "COATCHECK_KEY_FILE": None, "CREDENTIALS_DIRECTORY": None}
+    clean = {
+        "COATCHECK_STATE": None,
+        "COATCHECK_KEY_CMD": None,
+        "COATCHECK_KEY_FILE": None,
+        "CREDENTIALS_DIRECTORY": None,
+    }
     return CliRunner().invoke(cli, ["init", "--state", str(state)], env=clean | environment)
 
 

@@ -42,10 +42,6 @@ def test_every_command_is_there_with_help_for_it_and_all_it_holds(name) -> None:
         assert result.exit_code == 0, path
         assert result.output.startswith(f"Usage: cli {' '.join(path)}")
         assert each.help, path
-        assert all(p.help or isinstance(p, click.Argument) for p in each.params if p.name not in _SAID_BY_METAVAR), path
-
-
-_SAID_BY_METAVAR = {"listen", "control"}
 
 
 def test_the_version_is_the_packages(told) -> None:
@@ -117,7 +113,7 @@ def test_run_becomes_mitmdump_with_the_gateway_as_its_script(executed, tmp_path)
     arguments = executed("--policy", str(tmp_path), "--state", str(tmp_path / "s"), "--listen", "127.0.0.1:1234")
     assert arguments[:3] == ["mitmdump", "-s", str(run_module.gateway_script())]
     assert run_module.gateway_script().is_file()
-    assert ["--listen-host", "127.0.0.1", "--listen-port", "1234"] == arguments[3:7]
+    assert arguments[3:7] == ["--listen-host", "127.0.0.1", "--listen-port", "1234"]
     assert f"coatcheck_policy={tmp_path}" in arguments
     assert f"coatcheck_state={tmp_path / 's'}" in arguments
 

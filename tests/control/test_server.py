@@ -163,15 +163,21 @@ async def test_a_method_that_is_not_known_is_refused_in_json(port, method, path)
         pytest.param(lambda p: {}, 401, "token-missing", id="none"),
         pytest.param(lambda p: {"Authorization": "Bearer garbage"}, 401, "token-missing", id="not one of ours"),
         pytest.param(lambda p: {"Authorization": f"Basic {p.token('sre')}"}, 401, "token-missing", id="basic"),
-        pytest.param(lambda p: {"Authorization": f"Bearer {p.token('sre', lifetime=-60)}"}, 401, "token-expired", id="old"),
-        pytest.param(lambda p: {"Authorization": f"Bearer {p.token('sre')[:-6]}AAAAAA"}, 401, "bad-signature", id="forged"),
+        pytest.param(
+            lambda p: {"Authorization": f"Bearer {p.token('sre', lifetime=-60)}"}, 401, "token-expired", id="old"
+        ),
+        pytest.param(
+            lambda p: {"Authorization": f"Bearer {p.token('sre')[:-6]}AAAAAA"}, 401, "bad-signature", id="forged"
+        ),
         pytest.param(
             lambda p: {"Authorization": "Bearer " + p.issuer.token(audience="https://else.example", groups=["sre"])},
             401,
             "wrong-audience",
             id="another audience",
         ),
-        pytest.param(lambda p: {"Proxy-Authorization": f"Bearer {p.token('sre')}"}, 401, "token-missing", id="elsewhere"),
+        pytest.param(
+            lambda p: {"Proxy-Authorization": f"Bearer {p.token('sre')}"}, 401, "token-missing", id="elsewhere"
+        ),
         pytest.param(lambda p: {"Authorization": f"Bearer {p.token('dev')}"}, 403, "not-a-reviewer", id="no reviewer"),
         pytest.param(lambda p: {"Authorization": f"Bearer {p.token()}"}, 403, "not-a-reviewer", id="no group"),
     ],

@@ -20,9 +20,9 @@ STALL_SECONDS = 5.0
 BLOCK_SECONDS = 6.0  # longer than the pause between two measurements of the loop's lag
 
 BEFORE_THE_WIRE = [
-    "guard.http_connect", "identify.http_connect", "open_tunnel.http_connect", "guard.requestheaders", "identify.requestheaders",
-    "limit.requestheaders", "inspect.request", "authorize.request", "hold.request", "release.request", "guard.server_connect",
-    "guard.tls_start_server",
+    "guard.http_connect", "identify.http_connect", "open_tunnel.http_connect", "guard.requestheaders",
+    "identify.requestheaders", "limit.requestheaders", "inspect.request", "authorize.request", "hold.request",
+    "release.request", "guard.server_connect", "guard.tls_start_server",
 ]  # fmt: skip
 AFTER_THE_WIRE = ["mask.responseheaders", "mask.response", "record.response"]
 

@@ -1,73 +1,13 @@
-"""A head that two parsers could read as two requests is refused; what leaves is written by the gateway alone."""
+"""A head that two parsers could read as two is refused, and what could mislead a server does not leave."""
 
 import pytest
-from ground import closed, denied
+from ground import denied
 from raw import call, head
 
 pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
 
 BODY = call("get_order", {"order_id": "A"})
 SIZE = str(len(BODY))
-
-
-def lengths(*values: str) -> dict[str, list[str]]:
-    return {f"length {value!r}": [f"Content-Length: {value}"] for value in values}
-
-
-FRAMING = {
-    "length and chunked": [f"Content-Length: {SIZE}", "Transfer-Encoding: chunked"],
-    "chunked and length": ["Transfer-Encoding: chunked", f"Content-Length: {SIZE}"],
-    "two lengths": [f"Content-Length: {SIZE}", "Content-Length: 2"],
-    "two equal lengths": [f"Content-Length: {SIZE}", f"Content-Length: {SIZE}"],
-    "two spellings of a length": [f"Content-Length: {SIZE}", "content-length: 2"],
-    **lengths(
-        "2, 2", f"{SIZE}, {SIZE}", "+2", "0x2", "-1", "", "2 2", "2;a", "1e2", "2.0", "\u0662", "9" * 30, "0" + SIZE
-    ),
-}
-
-
-@pytest.mark.attack("HTTP-26")
-@pytest.mark.parametrize("lines", FRAMING.values(), ids=FRAMING)
-def test_a_body_whose_length_can_be_read_twice_is_refused_and_the_connection_ends(ground, lines) -> None:
-    with ground.watch(), ground.tunnel() as client:
-        denied(client.outcome(ground.post(without=["Content-Length"], more=lines)), 400)
-        assert client.is_ended()
-
-
-@pytest.mark.attack("HTTP-26")
-@pytest.mark.parametrize("lines", FRAMING.values(), ids=FRAMING)
-def test_a_request_hidden_behind_such_a_body_is_not_answered(ground, lines) -> None:
-    with ground.watch(refusals=None), ground.tunnel() as client:
-        client.send(
-            ground.post(without=["Content-Length"], more=lines) + ground.post(call("get_order", call_id="hidden"))
-        )
-        assert b"hidden" not in client.rest()
-
-
-ENCODINGS = [
-    "\x0bchunked", "\x0cchunked", "gzip, chunked", "chunked, gzip", "chunked, chunked", "identity", "xchunked", "chunked;q=1",
-    "gzip", '"chunked"', "chunked,", ", chunked", "\xa0chunked", "chu nked", "",
-]  # fmt: skip
-
-
-@pytest.mark.attack("HTTP-28")
-@pytest.mark.parametrize("value", ENCODINGS)
-def test_a_transfer_encoding_other_than_chunked_is_refused(ground, value) -> None:
-    with ground.watch(), ground.tunnel() as client:
-        message = ground.post(b"", without=["Content-Length"], more=[f"Transfer-Encoding: {value}".encode("latin-1")])
-        denied(client.outcome(message + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)), 400)
-        assert client.is_ended()
-
-
-@pytest.mark.attack("HTTP-28")
-@pytest.mark.parametrize(
-    "lines", [["Transfer-Encoding: chunked"] * 2, ["Transfer-Encoding: chunked", "Transfer_Encoding: x"]]
-)
-def test_two_transfer_encodings_are_refused(ground, lines) -> None:
-    with ground.watch(), ground.tunnel() as client:
-        message = ground.post(b"", without=["Content-Length"], more=lines)
-        denied(client.outcome(message + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)), 400)
-
 
 FOLDED = {
     "a length": b"X-A: 1\r\n Content-Length: 2",
@@ -149,8 +89,8 @@ def test_a_line_that_is_no_header_is_refused(ground, line) -> None:
 @pytest.mark.attack("HTTP-34")
 @pytest.mark.parametrize(
     "listed",
-    ["Authorization, Mcp-Name", "close, authorization", "Mcp-Method", "HOST", "Content-Length", "Cookie", "MCP-Session-Id",
-     "keep-alive,Mcp-Protocol-Version", "Content-Type", "Transfer-Encoding", "Proxy-Authorization", "Origin"],
+    ["Authorization, Mcp-Name", "close, authorization", "Mcp-Method", "HOST", "Content-Length", "Cookie",
+     "MCP-Session-Id", "keep-alive,Mcp-Protocol-Version", "Content-Type", "Transfer-Encoding", "Proxy-Authorization"],
 )  # fmt: skip
 def test_a_connection_header_cannot_take_a_policed_header_away(ground, listed) -> None:
     with ground.watch(), ground.tunnel() as client:
@@ -160,8 +100,9 @@ def test_a_connection_header_cannot_take_a_policed_header_away(ground, listed) -
 @pytest.mark.attack("HTTP-34")
 @pytest.mark.parametrize(
     "lines",
-    [["Authorization: Bearer x"] * 2, ["Content-Type: text/plain"], ["content_type: text/plain"], ["Content_Length: 2"], ["MCP_Protocol_Version: 2025-06-18"],
-     ["Mcp-Session-Id: a", "mcp-session-id: b"], ["Accept-Encoding: gzip"] * 2, ["Cookie: a=1", "Cookie: b=2"]],
+    [["Authorization: Bearer x"] * 2, ["Content-Type: text/plain"], ["content_type: text/plain"],
+     ["Content_Length: 2"], ["MCP_Protocol_Version: 2025-06-18"], ["Mcp-Session-Id: a", "mcp-session-id: b"],
+     ["Accept-Encoding: gzip"] * 2, ["Cookie: a=1", "Cookie: b=2"]],
     ids=lambda lines: lines[-1],
 )  # fmt: skip
 def test_a_policed_header_in_two_spellings_is_refused(ground, lines) -> None:
@@ -170,10 +111,11 @@ def test_a_policed_header_in_two_spellings_is_refused(ground, lines) -> None:
 
 
 FORWARDING = [
-    "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-User",
-    "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Access-Token", "X-Forwarded-Uri", "X-Forwarded-Client-Cert", "X-Real-IP",
-    "X-Original-URL", "X-Rewrite-URL", "X-Original-Method", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "Via",
-    "True-Client-IP", "X-Client-IP", "CF-Connecting-IP", "X-Original-Host", "X-Host",
+    "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port",
+    "X-Forwarded-Prefix", "X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Access-Token",
+    "X-Forwarded-Uri", "X-Forwarded-Client-Cert", "X-Real-IP", "X-Original-URL", "X-Rewrite-URL",
+    "X-Original-Method", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "Via", "True-Client-IP",
+    "X-Client-IP", "CF-Connecting-IP", "X-Original-Host", "X-Host",
 ]  # fmt: skip
 
 
@@ -196,67 +138,6 @@ def test_such_a_header_does_not_change_what_is_decided(ground, name) -> None:
     value = {"X-HTTP-Method-Override": "GET", "X-Original-URL": "/repos/a"}.get(name, ground.rest.authority)
     with ground.watch("proxy"), ground.client() as client:
         denied(client.outcome(ground.get(ground.rest_url("/admin"), f"{name}: {value}")), 403, "policy-denied")
-
-
-def chunked(ground, chunks: bytes) -> bytes:
-    return ground.post(b"", without=["Content-Length"], more=["Transfer-Encoding: chunked"]) + chunks
-
-
-@pytest.mark.attack("HTTP-37")
-@pytest.mark.parametrize("extension", [b";a", b";a=b", b';a="b c"', b" ", b"; a = b"])
-def test_a_chunk_extension_is_dropped_or_refused(ground, extension) -> None:
-    chunks = b"%x%s\r\n%s\r\n0\r\n\r\n" % (len(BODY), extension, BODY)
-    mark = ground.api.mark()
-    with ground.tunnel() as client:
-        reply = client.outcome(chunked(ground, chunks))
-        came = ground.api.requests_since(mark)
-        assert reply is None or reply.status in (200, 400)
-        assert [heard.faults for heard in came] == [[]] * len(came)
-        assert len(came) == (1 if reply is not None and reply.status == 200 else 0)
-    ground.is_well()
-
-
-BAD_CHUNKS = {
-    "hexadecimal prefix": b"0x%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY),
-    "a sign": b"+%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY),
-    "a negative size": b"-1\r\n%s\r\n0\r\n\r\n" % BODY,
-    "LF after the size": b"%x\n%s\r\n0\r\n\r\n" % (len(BODY), BODY),
-    "LF after the data": b"%x\r\n%s\n0\r\n\r\n" % (len(BODY), BODY),
-    "17 digits": b"%017x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY),
-    "a huge size": b"ffffffffffffffff1\r\n%s\r\n0\r\n\r\n" % BODY,
-    "no size": b"\r\n%s\r\n0\r\n\r\n" % BODY,
-    "too much data": b"%x\r\n%sxx\r\n0\r\n\r\n" % (len(BODY), BODY),
-    "too little data": b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY) + 3, BODY),
-    "words": b"zz\r\n%s\r\n0\r\n\r\n" % BODY,
-    "a line end in an extension": b"%x;a\nb\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY),
-    "an underscore": b"%s\r\n%s\r\n0\r\n\r\n" % (b"_".join([b"%x" % len(BODY)] * 2), BODY),
-}
-
-
-@pytest.mark.attack("HTTP-37")
-@pytest.mark.parametrize("chunks", BAD_CHUNKS.values(), ids=BAD_CHUNKS)
-def test_a_chunk_that_is_not_well_formed_ends_the_connection(ground, chunks) -> None:
-    with ground.watch(refusals=1), ground.tunnel() as client:
-        closed(client, client.outcome(chunked(ground, chunks)))
-
-
-TRAILERS = {
-    "one": b"X-A: b\r\n",
-    "a policed one": b"Authorization: Bearer x\r\n",
-    "a length": b"Content-Length: 2\r\n",
-    "two": b"X-A: b\r\nX-B: c\r\n",
-}
-
-
-@pytest.mark.attack("HTTP-38")
-@pytest.mark.parametrize("trailers", TRAILERS.values(), ids=TRAILERS)
-@pytest.mark.parametrize("announced", [True, False], ids=["announced", "unannounced"])
-def test_trailers_of_a_request_are_refused(ground, trailers, announced) -> None:
-    more = ["Transfer-Encoding: chunked", *(["Trailer: X-A"] if announced else [])]
-    with ground.watch(), ground.tunnel() as client:
-        message = ground.post(b"", without=["Content-Length"], more=more)
-        reply = client.outcome(message + b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(BODY), BODY, trailers))
-        denied(reply, 400, "trailers-refused")
 
 
 @pytest.mark.attack("HTTP-40")

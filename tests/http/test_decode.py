@@ -33,7 +33,9 @@ def test_every_encoding_is_in_these_tables() -> None:
 
 
 @each
-@pytest.mark.parametrize("body", [b"", b"x", TEXT, random.Random(7).randbytes(70_000)], ids=["none", "1", "text", "70 K"])
+@pytest.mark.parametrize(
+    "body", [b"", b"x", TEXT, random.Random(7).randbytes(70_000)], ids=["none", "1", "text", "70 K"]
+)
 def test_a_whole_body_is_decoded(encoding, body) -> None:
     assert decode(ENCODERS[encoding](body), encoding, limit=MEBIBYTE) == body
 
@@ -125,7 +127,9 @@ def bombs() -> dict[str, bytes]:
         "zstd": zstandard.ZstdCompressor().compressobj(),
     }
     zeros = bytes(10 * MEBIBYTE)
-    out = {name: b"".join([*(maker.compress(zeros) for _ in range(30)), maker.flush()]) for name, maker in makers.items()}
+    out = {
+        name: b"".join([*(maker.compress(zeros) for _ in range(30)), maker.flush()]) for name, maker in makers.items()
+    }
     compressor = brotli.Compressor(quality=1)
     out["br"] = b"".join([*(compressor.process(zeros) for _ in range(30)), compressor.finish()])
     return out | {"x-gzip": out["gzip"]}

@@ -210,7 +210,9 @@ def said(request: Request) -> bytes:
     return b"%s://%s%s" % (data.scheme, data.authority, data.path) if data.scheme else data.path
 
 
-_awkward = st.sampled_from([b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b"GET ", b"/", b" HTTP/1.1", b"a", b"\xff"])
+_awkward = st.sampled_from(
+    [b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b"GET ", b"/", b" HTTP/1.1", b"a", b"\xff"]
+)
 _soup = st.lists(st.one_of(_awkward, st.binary(max_size=3)), max_size=14).map(b"".join)
 
 

@@ -300,6 +300,12 @@ def test_no_field_path_reaches_into_a_schema_or_renames_a_tool(path):
     assert tool == TOOL | {"description": tool["description"]}
 
 
+def test_what_stands_for_a_schema_but_is_none_is_masked_like_all_else():
+    tool = {"name": "t", "inputSchema": "bob@example.com", "outputSchema": int(CARD)}
+    (shown,) = message_masked({"result": {"tools": [tool]}}, detect=EVERYTHING)["result"]["tools"]
+    assert shown == {"name": "t", "inputSchema": "[redacted]", "outputSchema": 0}
+
+
 def test_detectors_mask_what_people_read_in_a_schema_and_leave_the_rest():
     (tool,) = message_masked({"result": {"tools": [TOOL]}}, "$..ssn", detect=["email"])["result"]["tools"]
     described = {"type": "string", "description": "or [redacted]", "default": "amy@example.com"}

@@ -22,7 +22,7 @@ def exchange(exchange_of, flow):
     return exchange_of(flow)
 
 
-@pytest.mark.parametrize("request_id", [1, 0, -7, "1", "", "ü\"\\", 2**53 - 1, None])
+@pytest.mark.parametrize("request_id", [1, 0, -7, "1", "", 'ü"\\', 2**53 - 1, None])
 def test_json_rpc_carries_the_callers_exact_id(exchange, request_id) -> None:
     exchange.request_id = request_id
     response = answer(DENIED, exchange)

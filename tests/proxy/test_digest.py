@@ -12,11 +12,11 @@ from coatcheck.errors import Refusal
 from coatcheck.proxy.digest import digest_of
 
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
-REQUEST = (
-    b"POST /mcp?a=1 HTTP/1.1\r\nHost: shop.test\r\nX-One: 1\r\nX-Two: 2\r\nContent-Length: %d\r\n\r\n%s"
-    % (len(BODY), BODY)
+REQUEST = b"POST /mcp?a=1 HTTP/1.1\r\nHost: shop.test\r\nX-One: 1\r\nX-Two: 2\r\nContent-Length: %d\r\n\r\n%s" % (
+    len(BODY),
+    BODY,
 )
-ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}'
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 many_times = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 

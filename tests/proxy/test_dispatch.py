@@ -67,7 +67,9 @@ class Addon:
 
 def _chains():
     kinds = st.sampled_from(list(KINDS))
-    trees = st.recursive(st.tuples(kinds, st.just(())), lambda inner: st.tuples(kinds, st.lists(inner, max_size=3)), max_leaves=6)
+    trees = st.recursive(
+        st.tuples(kinds, st.just(())), lambda inner: st.tuples(kinds, st.lists(inner, max_size=3)), max_leaves=6
+    )
     return st.lists(trees, max_size=4)
 
 

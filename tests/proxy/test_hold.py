@@ -134,7 +134,9 @@ class Desk:
         return self.approvals.get(self.exchanges[flow].approval).state
 
     def events(self) -> list[str]:
-        return [record["event"] for record in records(self.folder / "state" / "journal") if record["kind"] == "approval"]
+        return [
+            record["event"] for record in records(self.folder / "state" / "journal") if record["kind"] == "approval"
+        ]
 
 
 @pytest.fixture

@@ -117,7 +117,9 @@ async def test_an_authorization_that_is_the_servers_business_is_left_alone(ident
         pytest.param(lambda t: {"Proxy_Authorization": basic(t(role="none"))}, "unknown-identity", id="nobody"),
     ],
 )
-async def test_a_bad_token_is_refused_and_taken_off_all_the_same(identify, arrives, flow, token, headers, reason) -> None:
+async def test_a_bad_token_is_refused_and_taken_off_all_the_same(
+    identify, arrives, flow, token, headers, reason
+) -> None:
     shown = headers(token)
     exchange = arrives(**shown)
     with pytest.raises(Refusal) as caught:
@@ -267,7 +269,9 @@ async def test_another_connections_tunnel_does_not_count(identify, arrives, flow
         await identify.requestheaders(flow)
 
 
-async def test_what_was_refused_already_gets_no_caller_and_still_loses_its_token(identify, arrives, flow, token) -> None:
+async def test_what_was_refused_already_gets_no_caller_and_still_loses_its_token(
+    identify, arrives, flow, token
+) -> None:
     from coatcheck.proxy.answer import answer
 
     exchange = arrives(Proxy_Authorization=basic(token()))

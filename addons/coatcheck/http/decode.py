@@ -11,6 +11,8 @@ import zstandard
 ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})
 """What can be decoded."""
 
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
 
 class UndecodableBody(Exception):
     """The body is not one whole, well-formed member within the limit."""
@@ -56,6 +58,8 @@ def _brotli(data: bytes, limit: int) -> bytes:
 
 
 def _zstd(data: bytes, limit: int) -> bytes:
+    if not data.startswith(_ZSTD_MAGIC):
+        raise UndecodableBody("not a zstd frame")
     decoder = zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024)
     with decoder.stream_reader(data, read_across_frames=False) as reader:
         out = reader.read(limit + 1)

@@ -19,6 +19,8 @@ _VERSIONED = re.compile(rb".* HTTP/\d\.\d")
 _BEGINNING = re.compile(rb"[A-Z]{1,20}( [\x20-\x7e]*\r?|)")
 _ABSOLUTE = re.compile(rb"https?://[^/?#@\\]+(/[^#\\]*)?", re.IGNORECASE)
 _ORIGIN = re.compile(rb"/[^#\\]*")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)[ \t]*")
+_LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _AUTHORITY = re.compile(rb"[^/?#@\\]+")
 
 
@@ -29,7 +31,7 @@ def is_whole(buffered: bytes) -> bool:
     end = buffered.find(_END)
     if end < 0:
         first_line = buffered[: buffered.find(b"\n")] if b"\n" in buffered else buffered
-        if len(buffered) > MAX_HEAD_BYTES:
+        if len(buffered) > MAX_HEAD_BYTES + len(_END) - 1:
             raise Refusal("head-too-large", "the request's head is too large", status=431)
         if not _BEGINNING.fullmatch(first_line[:MAX_HEAD_BYTES]) or b"\n\n" in buffered:
             raise _not_http()
@@ -50,6 +52,7 @@ def check_bytes(buffered: bytes, place: Place) -> None:
     if any(line[:1] in (b" ", b"\t") for line in lines[1:]):
         raise Refusal("folded-header", "headers must not be folded")
     _check_request_line(lines[0], place)
+    _check_fields(lines[1:])
 
 
 def _check_request_line(line: bytes, place: Place) -> None:
@@ -67,6 +70,24 @@ def _check_request_line(line: bytes, place: Place) -> None:
         form = _ABSOLUTE if place == "proxy" else _ORIGIN
     if form is None or not form.fullmatch(target):
         raise Refusal("bad-request-target", "the request target has not the form that is due here")
+
+
+def _check_fields(lines: list[bytes]) -> None:
+    """Each line is `name: value`; the two headers that say where the body ends leave no doubt (RFC 9112 section 6)."""
+    framing = []
+    for line in lines:
+        found = _FIELD.fullmatch(line)
+        if found is None:
+            raise Refusal("bad-header", "a header line is not `name: value`")
+        name = found[1].lower().replace(b"_", b"-")
+        if name in (b"content-length", b"transfer-encoding"):
+            framing.append((found[1].lower(), found[2]))
+    if not framing:
+        return
+    name, value = framing[0]
+    fits = _LENGTH.fullmatch(value) if name == b"content-length" else value.lower() == b"chunked"
+    if len(framing) > 1 or name not in (b"content-length", b"transfer-encoding") or not fits:
+        raise Refusal("bad-framing", "the body's length must be given once, by Content-Length or as chunked")
 
 
 def _not_http() -> Refusal:

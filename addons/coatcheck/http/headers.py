@@ -32,15 +32,13 @@ REMOVED = frozenset(
         "connection", "proxy-connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
         "proxy-authorization", "proxy-authenticate", "expect", "http2-settings", "alt-used",
         # what a server could mistake for the truth about its client or its target
-        "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
-        "x-forwarded-prefix", "x-forwarded-server", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip",
-        "x-original-url", "x-rewrite-url", "x-original-method", "x-http-method", "x-http-method-override",
-        "x-method-override", "x-original-host", "x-host",
+        "forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip",
+        "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override", "x-host",
         # answers must be whole and readable
         "accept-encoding", "range", "if-range",
     }
 )  # fmt: skip
-"""Headers that never leave for a server."""
+"""Headers that never leave for a server; neither does any that begins with `x-forwarded` or `x-original-`."""
 
 
 _CONNECTION = frozenset({"connection", "upgrade", "trailer", "content-encoding", "transfer-encoding", "expect"})
@@ -104,7 +102,8 @@ _SET_HERE = frozenset(name.encode("ascii") for name in REMOVED | {"host", "conte
 
 
 def _is_removed(raw_name: bytes) -> bool:
-    return raw_name.lower().replace(b"_", b"-") in _SET_HERE
+    name = raw_name.lower().replace(b"_", b"-")
+    return name in _SET_HERE or name.startswith((b"x-forwarded", b"x-original-"))
 
 
 def without(fields: Iterable[tuple[bytes, bytes]], *names: str) -> list[tuple[bytes, bytes]]:

@@ -52,7 +52,10 @@ class Masker:
 
     def _mask(self, value: Json, hits: Counter[str], keep: Protected) -> Json:
         chunks = serialised(value)
-        if not any(map(self._rules.may_hold, chunks)):
+        for chunk in chunks:
+            if self._rules.may_hold(chunk):
+                break
+        else:
             return value
         return self._walked(value, hits, keep, 0, is_led=True, budget=2 * sum(map(len, chunks)))
 

@@ -116,7 +116,7 @@ class Walk:
         return masked if changed else value
 
     def _member(self, name: str, member: Json, states: tuple[State, ...], keep: Protected) -> Json:
-        if name in keep.schemas:
+        if name in keep.schemas and isinstance(member, dict | list):
             return with_texts(member, self._schema_text)
         inside = keep.below(name)
         reached = _next(states, name=name) if states else ()
@@ -214,7 +214,7 @@ class Walk:
                         covered[name] = member
                         continue
                     new_name = self._name(name, value, times) if self._found.get(name) else name
-                    if name in keep.schemas:
+                    if name in keep.schemas and isinstance(member, dict | list):
                         covered[new_name] = with_texts(member, self._schema_text)
                     else:
                         covered[new_name] = self._covered(member, field, keep.below(name))

@@ -12,10 +12,10 @@ from mitmproxy import http
 from mitmproxy.connection import Client
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events
-from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
+from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode, _http1
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 
-from coatcheck.errors import Refusal
+from coatcheck.errors import INVALID_REQUEST, SERVER_FAILED, Refusal
 from coatcheck.http.head import Place, check_bytes, is_whole
 from coatcheck.proxy.answer import answer
 
@@ -43,6 +43,7 @@ class ReadHead:
             return reader._read(connection, event)
 
         Http1Server.read_headers = read_headers  # type: ignore[method-assign,assignment]
+        _http1.make_error_response = _error_response  # type: ignore[assignment]
 
     # -- the clock ---------------------------------------------------------------------------------------------
 
@@ -95,6 +96,16 @@ class ReadHead:
             return
         self._stop(connection.context.client)
         yield from _original_read_headers(connection, event)
+
+
+def _error_response(status: int, _message: str = "") -> bytes:
+    """In place of mitmproxy's HTML page, which quotes what it could not read."""
+    code = SERVER_FAILED if status >= 500 else INVALID_REQUEST
+    reason = "server-failed" if status >= 500 else "bad-request"
+    response = answer(Refusal(reason, "the exchange could not go on", status=status, code=code))
+    response.headers["connection"] = "close"
+    raw: bytes = http1.assemble_response(response)
+    return raw
 
 
 def _place(connection: Http1Server) -> Place:

@@ -42,10 +42,16 @@ HOOKS = (
 def stoppable(file: Path, original):
     """The hook, after what its file says."""
 
+    def taken() -> list[str]:
+        if not file.exists():
+            return []
+        said = file.read_text().split()
+        file.unlink()
+        return said
+
     async def hook(self, data):
-        if file.exists():
-            kind, seconds = file.read_text().split()
-            file.unlink()
+        if said := taken():
+            kind, seconds = said
             if kind == "block":
                 time.sleep(float(seconds))  # noqa: ASYNC251 - this is the fault
             else:

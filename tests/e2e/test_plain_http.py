@@ -1,0 +1,220 @@
+"""A plain HTTP API behind the gateway: rules on methods and paths, one spelling of each path, masks and recordings."""
+
+import json
+
+import pytest
+from far_end import FarEnd, Heard, gateway_with, json_answer
+from raw import RawClient, Reply, head
+
+from coatcheck.journal.read import records
+from story.processes import run_cli
+
+pytestmark = pytest.mark.e2e
+
+API_KEY = "api-live-77f0c2d94be14a6f"
+POLICY = """
+coatcheck: 1
+servers:
+  api:
+    url: https://{authority}/
+    ca: {ca}
+    addresses: [127.0.0.0/8, "::1/128"]
+    credential: api-key
+rules:
+  - {{id: reads-repos, who: [group:ci], server: api, http: ["GET /repos/**"], effect: allow}}
+  - {{id: merges, who: [group:ci], server: api, http: ["POST /merges/*"], effect: approve, reviewers: [desk]}}
+masks:
+  - {{id: people, server: api, detect: [email], fields: ["$..ssn"], as: redact}}
+"""
+
+
+def answer(heard: Heard) -> list[bytes]:
+    """The owner's data and what the request was sent with."""
+    person = {"mail": "jane.doe@customer.example", "ssn": "078-05-1120", "name": "shop"}
+    return [json_answer(json.dumps({"owner": person, "sent": heard.headers.get("authorization")}).encode())]
+
+
+@pytest.fixture(scope="module")
+def far(cast):
+    with FarEnd(cast.authority.server_cert("localhost", "127.0.0.1"), answer) as far:
+        yield far
+
+
+@pytest.fixture(scope="module")
+def gateway(cast, far):
+    where = ("--server", "api", "--state", str(cast.state))
+    cast.cli("vault", "set", "api-key", *where, stdin=API_KEY + "\n")
+    policy = POLICY.format(authority=far.authority, ca=cast.authority.ca_pem)
+    with gateway_with(cast, policy) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def ask(cast, gateway, far):
+    """Sends one request through a tunnel of its own; None where the connection ends."""
+
+    def ask(first: str, *lines: str, body: bytes = b"", token: str | None = None) -> Reply | None:
+        fields = [f"Host: {far.authority}", *lines]
+        if body:
+            fields.append(f"Content-Length: {len(body)}")
+        with RawClient(gateway, authority=far.authority) as client:
+            client.tunnel(token or cast.token())
+            return client.outcome(head(f"{first} HTTP/1.1", *fields) + body)
+
+    return ask
+
+
+def test_an_allowed_request_reaches_the_server_with_the_credential(cast, far, ask) -> None:
+    token = cast.token()
+    reply = ask("GET /repos/acme/shop?per_page=2", "X-Custom: 1", "Cookie: a=b", token=token)
+    assert reply.status == 200
+    heard = far.heard[-1]
+    assert heard.first == "GET /repos/acme/shop?per_page=2 HTTP/1.1"
+    assert heard.headers["authorization"] == f"Bearer {API_KEY}"
+    assert heard.headers["x-custom"] == "1"
+    assert heard.headers["accept-encoding"] == "identity"
+    assert token not in repr(far.heard)
+    assert "proxy-authorization" not in heard.headers
+
+
+def test_the_answer_is_masked_and_the_echoed_credential_is_starred(ask) -> None:
+    reply = ask("GET /repos/acme")
+    assert reply.json["owner"]["name"] == "shop"
+    assert b"jane.doe" not in reply.body
+    assert b"078-05-1120" not in reply.body
+    assert API_KEY.encode() not in reply.body
+    assert set(reply.json["sent"].removeprefix("Bearer ")) == {"*"}
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "POST /repos/acme",
+        "DELETE /repos/acme",
+        "HEAD /repos/acme",
+        "OPTIONS /repos/acme",
+        "GET /admin",
+        "GET /",
+        "GET /repos",
+    ],
+)
+def test_what_no_rule_allows_is_a_403_problem(far, ask, first) -> None:
+    before = len(far.heard)
+    reply = ask(first)
+    assert reply.status == 403
+    assert reply.headers["content-type"] == "application/problem+json"
+    if not first.startswith("HEAD"):
+        assert reply.json["status"] == 403
+        assert reply.json["reason"] == "policy-denied"
+        assert reply.json["type"] == "urn:coatcheck:policy-denied"
+    assert len(far.heard) == before
+
+
+TRAVERSALS = [
+    "/repos/../admin", "/repos/./x", "/repos/..", "/repos/x/../../admin", "/repos/%2e%2e/admin", "/repos/%2E%2E/admin",
+    "/repos/.%2e/admin", "//repos/x", "/repos//x", "/repos/..;/admin", "/repos/x;a=b/../../admin",
+    "/repos/..%2fadmin", "/repos/x%2f..%2f..%2fadmin", "/repos/..%5cadmin", "/repos/%c0%ae%c0%ae/admin", "/repos/%00",
+    "/repos/%2e", "/%72epos/x", "/repos/x%0d%0aX: y", "/repos/%", "/repos/%zz", "/admin/..;/repos/x", "/repos/\\..\\admin",
+    "/repos/x#/../admin", "/./repos/x", "/repos/x/.", "/repos/x%3b/../..",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", TRAVERSALS)
+def test_a_path_with_two_spellings_is_refused_and_nothing_is_sent(far, ask, path) -> None:
+    before = len(far.heard), len(far.raw)
+    reply = ask(f"GET {path}")
+    assert reply is not None
+    assert reply.status in (400, 403), reply
+    assert (len(far.heard), len(far.raw)) == before
+
+
+@pytest.mark.parametrize("path", ["/repos/a.b/c..d", "/repos/x?q=../../admin", "/repos/%20x", "/repos/a-b_c~d"])
+def test_a_path_with_one_spelling_passes_as_it_is(far, ask, path) -> None:
+    assert ask(f"GET {path}").status == 200
+    assert far.heard[-1].first == f"GET {path} HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    "name", ["X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL", "X_HTTP_Method_Override"]
+)
+def test_no_header_can_say_otherwise(far, ask, name) -> None:
+    reply = ask("GET /repos/acme", f"{name}: /admin")
+    assert reply.status == 200
+    assert "/admin" not in repr(far.heard[-1])
+
+
+def test_the_journal_and_the_session_hold_it_and_neither_holds_a_secret(cast, gateway, ask) -> None:
+    assert ask("GET /repos/recorded/one").status == 200
+    journal = list(records(cast.state / "journal"))
+    (request,) = [
+        r
+        for r in journal
+        if r["kind"] == "request" and any(call["name"] == "/repos/recorded/one" for call in r["calls"])
+    ]
+    assert request["decision"] == {"effect": "allow", "rules": ["reads-repos"]}
+    assert request["secrets"] == ["api-key"]
+
+    def sessions() -> str:
+        return "".join(path.read_text() for path in (cast.state / "sessions").rglob("*.jsonl"))
+
+    gateway.wait_for(lambda: "/repos/recorded/one" in sessions())
+    gateway.wait_for(
+        lambda: any(
+            r["kind"] == "outcome" and r["exchange"] == request["exchange"] for r in records(cast.state / "journal")
+        )
+    )
+    everything = sessions() + repr(list(records(cast.state / "journal")))
+    for canary in (API_KEY, "jane.doe", "078-05-1120"):
+        assert canary not in everything
+
+
+@pytest.mark.parametrize("verdict", ["approve", "deny"])
+def test_an_approve_rule_holds_it(cast, gateway, far, verdict) -> None:
+    before = len(far.heard)
+    body = b'{"ref": "main"}'
+    with RawClient(gateway, authority=far.authority) as client:
+        client.tunnel(cast.token())
+        client.send(
+            head(f"POST /merges/{verdict} HTTP/1.1", f"Host: {far.authority}", f"Content-Length: {len(body)}") + body
+        )
+
+        def pending() -> list[dict]:
+            listed = run_cli("approvals", "list", "--state", str(cast.state), "--json")
+            found = json.loads(listed.stdout or "[]")
+            return [a for a in found if a["state"] == "pending" and f"/merges/{verdict}" in a["call_title"]]
+
+        gateway.wait_for(lambda: bool(pending()))
+        assert len(far.heard) == before
+        policy = str(gateway.command[gateway.command.index("--set") + 1].partition("=")[2])
+        decided = run_cli("approvals", verdict, pending()[0]["id"], "--state", str(cast.state), "--policy", policy)
+        assert decided.returncode == 0, decided.stderr
+        reply = client.read()
+    if verdict == "approve":
+        assert reply.status == 200
+        assert [heard.body for heard in far.heard[before:]] == [body]
+    else:
+        assert reply.status == 403
+        assert reply.json["reason"] == "approval-denied"
+        assert len(far.heard) == before
+
+
+def test_the_operators_options_for_logging_show_no_secret(fresh) -> None:
+    """Every option that may be given at start may be given in production."""
+    with FarEnd(fresh.authority.server_cert("localhost"), answer) as far:
+        fresh.cli("vault", "set", "api-key", "--server", "api", "--state", str(fresh.state), stdin=API_KEY + "\n")
+        policy = POLICY.format(authority=far.authority, ca=fresh.authority.ca_pem)
+        loud = ("--set", "proxy_debug=true", "--set", "termlog_verbosity=debug")
+        gateway = gateway_with(fresh, policy, more=loud)
+        done = None
+        try:
+            gateway.start()
+        except Exception:
+            done = gateway.text()
+        if done is None:
+            with gateway, RawClient(gateway, authority=far.authority) as client:
+                client.tunnel(fresh.token())
+                reply = client.outcome(head("GET /repos/acme HTTP/1.1", f"Host: {far.authority}"))
+                assert reply.status == 200
+                done = gateway.text()
+    assert API_KEY not in done
+    assert "jane.doe" not in done
