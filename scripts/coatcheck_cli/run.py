@@ -18,9 +18,7 @@ from coatcheck_cli.options import policy_option, state_option
 @state_option
 @click.option("--listen", envvar="COATCHECK_LISTEN", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT")
 @click.option("--control", envvar="COATCHECK_CONTROL", default="127.0.0.1:8082", show_default=True, metavar="HOST:PORT")
-@click.option(
-    "--web", envvar="COATCHECK_WEB", metavar="HOST:PORT", help="Also open mitmweb, to look and approve."
-)
+@click.option("--web", envvar="COATCHECK_WEB", metavar="HOST:PORT", help="Also open mitmweb, to look and approve.")
 @click.option("--web-password-file", type=click.Path(path_type=Path), help="mitmweb's password (else a random one).")
 @click.option("--reverse", multiple=True, metavar="NAME=HOST:PORT", help="A gateway URL for the server NAME.")
 def run(

@@ -1,13 +1,23 @@
 """Two echoing servers and the real gateway before them, with mitmweb."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import pytest
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.options import Options
+from mitmproxy.proxy.layers.http import HttpLayer
+from mitmproxy.test import taddons
+
+from coatcheck.exchange import Exchanges
+from coatcheck.proxy.wire import WireGate
+from coatcheck.vault.scrub import ScrubberCache
 
 sys.path.insert(0, str(Path(__file__).parent))  # the modules beside the tests; the suite has no packages
 
+from driver import Driver
 from forms import Watch
 from stage import Stage
 
@@ -20,3 +30,29 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         stage.gateway.stop()
         watch = Watch(*stage.values.values())
         assert {where: found for where, data in stage.kept() if (found := watch.sightings(data))} == {}
+
+
+@pytest.fixture(scope="module")
+def options() -> Iterator[Options]:
+    with taddons.context(Proxyserver()) as context:
+        yield context.options
+
+
+@pytest.fixture(scope="module")
+def exchanges() -> Iterator[Exchanges]:
+    """The exchanges of a gate that stands in mitmproxy's layer while these tests run."""
+    before = HttpLayer.event_to_child, HttpLayer.get_connection
+    made: Exchanges = WeakKeyDictionary()
+    WireGate(made, ScrubberCache()).install()
+    yield made
+    HttpLayer.event_to_child, HttpLayer.get_connection = before  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def driver(exchanges: Exchanges, options: Options) -> Callable[..., Driver]:
+    """Makes a client of an MCP server, or of a plain HTTP API, whose secret is `value`."""
+
+    def make(value: bytes, *, is_mcp: bool = True) -> Driver:
+        return Driver(exchanges, options, value, is_mcp=is_mcp)
+
+    return make

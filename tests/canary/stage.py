@@ -1,11 +1,10 @@
 """The real gateway under mitmweb before two echoing servers, each with a secret of its own alphabet."""
 
+import http.client
 import json
 import secrets
 import socket
 import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,9 +40,12 @@ def _policy(issuer: str, ca: Path, ports: dict[str, int]) -> str:
     for kind, port in ports.items():
         place = f'ca: "{ca}", addresses: [127.0.0.0/8], credential: {kind}'
         servers += [f'  {name}-{kind}: {{url: "https://localhost:{port}/{name}", {place}}}' for name in ("mcp", "api")]
+        free = place.rpartition(",")[0]  # callers send the placeholder themselves
+        servers.append(f'  notes-{kind}: {{url: "https://localhost:{port}/notes", {free}}}')
         rule = "who: [group:ci], effect: allow"
         rules.append(f"  - {{id: mcp-{kind}, server: mcp-{kind}, tools: [echo], {rule}}}")
-        rules.append(f'  - {{id: api-{kind}, server: api-{kind}, http: ["GET /api", "GET /api/**"], {rule}}}')
+        for name in ("api", "notes"):
+            rules.append(f'  - {{id: {name}-{kind}, server: {name}-{kind}, http: ["GET /{name}/**"], {rule}}}')
     return POLICY.format(audience=AUDIENCE, issuer=issuer, servers="\n".join(servers), rules="\n".join(rules))
 
 
@@ -87,8 +89,9 @@ class Stage:
     def _make_state(self) -> None:
         run_cli("init", "--state", str(self.state)).check_returncode()
         for kind, value in self.values.items():
-            where = ("--server", f"mcp-{kind}", "--server", f"api-{kind}", "--state", str(self.state))
-            run_cli("vault", "set", kind, *where, stdin=value.decode() + "\n").check_returncode()
+            where = [word for name in ("mcp", "api", "notes") for word in ("--server", f"{name}-{kind}")]
+            command = ("vault", "set", kind, *where, "--state", str(self.state))
+            run_cli(*command, stdin=value.decode() + "\n").check_returncode()
 
     def caller(self, kind: str) -> "Caller":
         """A client of the servers of that kind, with a good token."""
@@ -100,15 +103,13 @@ class Stage:
 
     def console(self, path: str) -> bytes:
         """What mitmweb shows at a path; empty where it has nothing there."""
-        request = urllib.request.Request(
-            f"{self.gateway.web_url}{path}", headers={"Authorization": f"Bearer {PASSWORD}"}
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        connection = http.client.HTTPConnection("127.0.0.1", self.gateway.web_port, timeout=20)
         try:
-            with opener.open(request, timeout=20) as response:
-                return response.read()
-        except urllib.error.HTTPError:
-            return b""
+            connection.request("GET", path, headers={"Authorization": f"Bearer {PASSWORD}"})
+            response = connection.getresponse()
+            return response.read() if response.status == 200 else b""
+        finally:
+            connection.close()
 
     def shown(self, *, last: int | None = None) -> Iterator[bytes]:
         """Everything mitmweb shows: the flows, and the contents of the `last` of them (else all) as bytes and views."""
@@ -133,21 +134,23 @@ class Caller:
 
     def __init__(self, stage: Stage, kind: str) -> None:
         self._stage = stage
+        self._token = stage.token()
         self._authority = f"localhost:{stage.echoes[kind].port}"
         self._connection: _Listener | None = None
 
-    def ask(self, order: Order, *, path: str) -> tuple[Reply, bytes]:
-        """One order to `/mcp` (a call) or a path under `/api` (a GET): the answer, and all bytes it came in."""
-        self.send(order, path=path)
+    def ask(self, order: Order, *, path: str, **headers: str) -> tuple[Reply, bytes]:
+        """One order to `/mcp` (a call) or a path elsewhere (a GET): the answer, and all bytes it came in."""
+        self.send(order, path=path, **headers)
         return self.receive()
 
-    def send(self, order: Order, *, path: str) -> None:
+    def send(self, order: Order, *, path: str, **headers: str) -> None:
         """The request of `ask`."""
         if self._connection is None:
             self._connection = self._connect()
         body = call() if path == "/mcp" else b""
         method, kind = ("POST", "Content-Type: application/json\r\n") if body else ("GET", "")
         head = f"{method} {path} HTTP/1.1\r\nHost: {self._authority}\r\n{kind}Content-Length: {len(body)}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._connection.heard.clear()
         self._connection.send(f"{head}X-Echo: {order.text()}\r\n\r\n".encode() + body)
 
@@ -169,10 +172,10 @@ class Caller:
             self._connection = None
 
     def _connect(self) -> "_Listener":
-        made = _Listener(self._stage.gateway, None)  # type: ignore[arg-type]  # no cast: the authority is told
+        made = _Listener(self._stage.gateway, authority=self._authority)
         made.heard = bytearray()
         made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        assert made.connect(self._stage.token(), self._authority).status == 200
+        assert made.connect(self._token).status == 200
         made.start_tls()
         return made
 

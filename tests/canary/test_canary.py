@@ -1,5 +1,6 @@
 """Whatever a server echoes: nothing of a secret at the client, in mitmweb, in what is kept or exported."""
 
+import contextlib
 import itertools
 import json
 from collections import Counter
@@ -14,7 +15,7 @@ from mitmproxy.addons.savehar import SaveHar
 from mitmproxy.http import HTTPFlow
 from stage import KINDS, Stage
 
-from story.processes import run_cli
+from story.processes import StoryError, run_cli
 
 pytestmark = pytest.mark.e2e
 
@@ -87,6 +88,44 @@ def test_no_client_gets_it_and_nothing_keeps_it(stage: Stage, watch: Watch, kind
     leaks.update(("a flow file", name) for path in tmp_path.iterdir() for name in watch.sightings(path.read_bytes()))
     leaks.update(("the HAR", name) for name in watch.sightings(har))
     assert not leaks
+
+
+def test_a_server_cannot_say_it_in_the_answer_to_a_later_request(tmp_path: Path) -> None:
+    with Stage(tmp_path) as stage:
+        for kind, value in stage.values.items():
+            caller, echo, watch = stage.caller(kind), stage.echoes[kind], Watch(value)
+            first = caller.ask(Order("raw", "error page"), path="/notes/first", Authorization=f"Bearer coat_{kind}")[1]
+            assert b"***" in first
+            assert not watch.sightings(first)
+            body = b"the last one sent " + value
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(body)
+            echo.answers[b"/notes/last"] = head + body
+            later = caller.ask(Order(), path="/notes/last")[1]
+            assert b"the last one sent " in later
+            assert not watch.sightings(later)
+
+
+def test_mask_25_an_answer_cut_off_by_the_end_of_the_gateway_leaves_nothing(tmp_path: Path) -> None:
+    with Stage(tmp_path) as stage:
+        caller, value = stage.caller("plain"), stage.values["plain"]
+        _, whole = caller.ask(Order("raw", "sse", "chunked"), path="/mcp")
+        assert b"***" in whole
+        caller.send(Order("raw", "sse", "chunked", len(value) // 2, pause=True), path="/mcp")
+        assert stage.echoes["plain"].paused.wait(10)
+        stage.gateway.stop()
+        stage.echoes["plain"].go_on()
+        found = {where: Watch(value).sightings(data) for where, data in stage.kept()}
+        assert {where: names for where, names in found.items() if names} == {}
+
+
+def test_mask_26_the_log_of_every_byte_is_refused_or_shows_none_of_it(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, "--set", "proxy_debug=true")
+    with contextlib.suppress(StoryError), stage:
+        caller = stage.caller("plain")
+        assert b"***" in caller.ask(Order("raw", "json"), path="/mcp")[1]
+    printed = (tmp_path / "gateway.out").read_bytes()
+    assert printed
+    assert Watch(stage.values["plain"]).sightings(printed) == []
 
 
 def exported(stage: Stage, kind: str, folder: Path) -> Iterator[HTTPFlow]:

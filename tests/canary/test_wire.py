@@ -1,21 +1,14 @@
 """Whatever a server echoes, in every form, place, framing and split: below the flow, in memory."""
 
 from collections import Counter
-from collections.abc import Iterator
-from weakref import WeakKeyDictionary
 
 import pytest
 from driver import Driver
 from echo import FRAMINGS, PLACES, Framing, Order, Place, pieces
 from forms import Watch, forms_of
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.options import Options
-from mitmproxy.proxy.layers.http import HttpLayer
-from mitmproxy.test import taddons
 
 from coatcheck.exchange import Exchanges
-from coatcheck.proxy.wire import WireGate
-from coatcheck.vault.scrub import ScrubberCache
 
 LAST_SPLIT = 64
 
@@ -23,22 +16,6 @@ VALUES = [
     pytest.param(b"sk-live-Zq7RkT2mXw9Lb4Nf8VhC3pYs", id="letters and digits"),
     pytest.param(b"""sk/Lv+Q="x<Y>&k Z'w\\pRt7/mN+c=4""", id="what every encoding escapes"),
 ]
-
-
-@pytest.fixture(scope="module")
-def options() -> Iterator[Options]:
-    with taddons.context(Proxyserver()) as context:
-        yield context.options
-
-
-@pytest.fixture(scope="module")
-def exchanges() -> Iterator[Exchanges]:
-    """The exchanges of a gate that stands in mitmproxy's layer while these tests run."""
-    before = HttpLayer.event_to_child, HttpLayer.get_connection
-    made: Exchanges = WeakKeyDictionary()
-    WireGate(made, ScrubberCache()).install()
-    yield made
-    HttpLayer.event_to_child, HttpLayer.get_connection = before  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("value", VALUES)

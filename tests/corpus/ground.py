@@ -192,7 +192,11 @@ class Ground:
     def watch(self, kind: Kind = "tunnel", *, refusals: int | None = 1, arrive: int = 0) -> Iterator["Watch"]:
         """After the block `arrive` well-formed requests have reached servers, and `refusals` records were written."""
         watch = Watch(self, kind)
-        yield watch
+        try:
+            yield watch
+        except BaseException:
+            time.sleep(0.3)  # what was still under way is not counted against the next one
+            raise
         watch.ends(refusals=refusals, arrive=arrive)
 
 

@@ -100,13 +100,8 @@ def test_one_call_too_many_is_refused_and_works_again_afterwards(cast, gateway, 
     clients = [RawClient(gateway, authority=far.authority).tunnel(cast.token()) for _ in range(3)]
     try:
         before = len(far.heard)
-        replies: dict[int, dict] = {}
-        threads = [
-            threading.Thread(target=lambda at=at: replies.update({at: clients[at].post(call("wait", call_id=at)).json}))
-            for at in range(2)
-        ]
-        for thread in threads:
-            thread.start()
+        for at, waiting in enumerate(clients[:2]):
+            waiting.send(_post(waiting, call("wait", call_id=at)))
             assert slow.waiting.acquire(timeout=10)
         refused = clients[2].post(call("answer", call_id="third"))
         assert refused.status == 429
@@ -118,9 +113,7 @@ def test_one_call_too_many_is_refused_and_works_again_afterwards(cast, gateway, 
             assert other.tunnel(token).post(call("answer", call_id="another caller")).status == 200
         assert len(far.heard) == before + 3
         slow.go.set()
-        for thread in threads:
-            thread.join(10)
-        assert sorted(reply["id"] for reply in replies.values()) == [0, 1]
+        assert [waiting.read().json["id"] for waiting in clients[:2]] == [0, 1]
         assert is_well(cast, gateway, far)
     finally:
         slow.go.set()
@@ -133,9 +126,11 @@ def test_a_refused_call_carries_its_callers_id(cast, gateway, far, slow) -> None
     clients = [RawClient(gateway, authority=far.authority).tunnel(cast.token()) for _ in range(3)]
     try:
         for waiting in clients[:2]:
-            threading.Thread(target=waiting.post, args=(call("wait"),), daemon=True).start()
+            waiting.send(_post(waiting, call("wait")))
             assert slow.waiting.acquire(timeout=10)
         assert clients[2].post(call("answer", call_id="third")).json["id"] == "third"
+        slow.go.set()
+        assert [waiting.read().status for waiting in clients[:2]] == [200, 200]
     finally:
         slow.go.set()
         for each in clients:

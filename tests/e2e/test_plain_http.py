@@ -1,13 +1,16 @@
 """A plain HTTP API behind the gateway: rules on methods and paths, one spelling of each path, masks and recordings."""
 
 import json
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from far_end import FarEnd, Heard, gateway_with, json_answer
 from raw import RawClient, Reply, head
 
 from coatcheck.journal.read import records
-from story.processes import run_cli
+from story.cast import Cast
+from story.processes import StoryError, run_cli
 
 pytestmark = pytest.mark.e2e
 
@@ -20,7 +23,9 @@ servers:
     ca: {ca}
     addresses: [127.0.0.0/8, "::1/128"]
     credential: api-key
+  bare: {{url: "https://{bare}/", ca: "{ca}", addresses: [127.0.0.0/8, "::1/128"]}}
 rules:
+  - {{id: reads-bare, who: [group:ci], server: bare, http: ["GET /own"], effect: allow}}
   - {{id: reads-repos, who: [group:ci], server: api, http: ["GET /repos/**"], effect: allow}}
   - {{id: merges, who: [group:ci], server: api, http: ["POST /merges/*"], effect: approve, reviewers: [desk]}}
 masks:
@@ -41,10 +46,17 @@ def far(cast):
 
 
 @pytest.fixture(scope="module")
-def gateway(cast, far):
+def bare(cast):
+    """An API whose callers bring their own credentials."""
+    with FarEnd(cast.authority.server_cert("localhost", "127.0.0.1")) as bare:
+        yield bare
+
+
+@pytest.fixture(scope="module")
+def gateway(cast, far, bare):
     where = ("--server", "api", "--state", str(cast.state))
     cast.cli("vault", "set", "api-key", *where, stdin=API_KEY + "\n")
-    policy = POLICY.format(authority=far.authority, ca=cast.authority.ca_pem)
+    policy = POLICY.format(authority=far.authority, bare=bare.authority, ca=cast.authority.ca_pem)
     with gateway_with(cast, policy) as gateway:
         yield gateway
 
@@ -114,8 +126,8 @@ TRAVERSALS = [
     "/repos/../admin", "/repos/./x", "/repos/..", "/repos/x/../../admin", "/repos/%2e%2e/admin", "/repos/%2E%2E/admin",
     "/repos/.%2e/admin", "//repos/x", "/repos//x", "/repos/..;/admin", "/repos/x;a=b/../../admin",
     "/repos/..%2fadmin", "/repos/x%2f..%2f..%2fadmin", "/repos/..%5cadmin", "/repos/%c0%ae%c0%ae/admin", "/repos/%00",
-    "/repos/%2e", "/%72epos/x", "/repos/x%0d%0aX: y", "/repos/%", "/repos/%zz", "/admin/..;/repos/x", "/repos/\\..\\admin",
-    "/repos/x#/../admin", "/./repos/x", "/repos/x/.", "/repos/x%3b/../..",
+    "/repos/%2e", "/%72epos/x", "/repos/x%0d%0aX: y", "/repos/%", "/repos/%zz", "/admin/..;/repos/x",
+    "/repos/\\..\\admin", "/repos/x#/../admin", "/./repos/x", "/repos/x/.", "/repos/x%3b/../..",
 ]  # fmt: skip
 
 
@@ -198,23 +210,45 @@ def test_an_approve_rule_holds_it(cast, gateway, far, verdict) -> None:
         assert len(far.heard) == before
 
 
-def test_the_operators_options_for_logging_show_no_secret(fresh) -> None:
+@pytest.fixture(scope="module")
+def loud(tmp_path_factory) -> tuple[str, Path]:
+    """What a gateway wrote with every option for looking closer, and where session keys would be; it may refuse."""
+    with Cast(tmp_path_factory.mktemp("loud")) as cast:
+        cast.make_state()
+        keys = cast.folder / "session-keys"
+        with FarEnd(cast.authority.server_cert("localhost"), answer) as far:
+            cast.cli("vault", "set", "api-key", "--server", "api", "--state", str(cast.state), stdin=API_KEY + "\n")
+            policy = POLICY.format(authority=far.authority, bare="localhost:1", ca=cast.authority.ca_pem)
+            more = ("--set", "proxy_debug=true", "--set", "termlog_verbosity=debug")
+            gateway = gateway_with(cast, policy, more=more, environment={"SSLKEYLOGFILE": str(keys)})
+            with suppress(StoryError), gateway, RawClient(gateway, authority=far.authority) as client:
+                client.tunnel(cast.token())
+                assert client.outcome(head("GET /repos/acme HTTP/1.1", f"Host: {far.authority}")).status == 200
+        yield gateway.text(), keys
+
+
+def test_no_option_for_looking_closer_shows_a_secret(loud) -> None:
     """Every option that may be given at start may be given in production."""
-    with FarEnd(fresh.authority.server_cert("localhost"), answer) as far:
-        fresh.cli("vault", "set", "api-key", "--server", "api", "--state", str(fresh.state), stdin=API_KEY + "\n")
-        policy = POLICY.format(authority=far.authority, ca=fresh.authority.ca_pem)
-        loud = ("--set", "proxy_debug=true", "--set", "termlog_verbosity=debug")
-        gateway = gateway_with(fresh, policy, more=loud)
-        done = None
-        try:
-            gateway.start()
-        except Exception:
-            done = gateway.text()
-        if done is None:
-            with gateway, RawClient(gateway, authority=far.authority) as client:
-                client.tunnel(fresh.token())
-                reply = client.outcome(head("GET /repos/acme HTTP/1.1", f"Host: {far.authority}"))
-                assert reply.status == 200
-                done = gateway.text()
-    assert API_KEY not in done
-    assert "jane.doe" not in done
+    text, _ = loud
+    assert API_KEY not in text
+    assert "jane.doe" not in text
+
+
+def test_no_variable_of_the_environment_makes_the_wire_readable(loud) -> None:
+    """With the keys of its TLS sessions, whoever sees the packets sees the secret in them."""
+    _, keys = loud
+    assert not keys.exists()
+
+
+def test_a_callers_own_credential_is_passed_on_and_not_recorded(cast, gateway, bare) -> None:
+    with RawClient(gateway, authority=bare.authority) as client:
+        client.tunnel(cast.token())
+        lines = ("Authorization: Bearer own-canary-1", "Cookie: sid=own-canary-2")
+        assert client.outcome(head("GET /own HTTP/1.1", f"Host: {bare.authority}", *lines)).status == 200
+    assert bare.heard[-1].headers["authorization"] == "Bearer own-canary-1"
+
+    def sessions() -> str:
+        return "".join(path.read_text() for path in (cast.state / "sessions").rglob("*.jsonl"))
+
+    gateway.wait_for(lambda: "/own" in sessions())
+    assert "own-canary" not in sessions()

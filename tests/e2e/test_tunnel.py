@@ -153,6 +153,20 @@ def test_another_server_name_than_connects_is_closed_and_nothing_is_sent(far, cl
     assert far.connections == before
 
 
+def test_a_tunnel_that_was_closed_is_not_told_as_answered(cast, gateway, client, token) -> None:
+    before = len(journal(cast))
+    assert client.connect(token).status == 200
+    client.send(hello("evil.example"))
+    assert client.is_ended()
+    (request,) = [record for record in journal(cast)[before:] if record["kind"] == "request"]
+
+    def ends() -> list[dict]:
+        return [r for r in journal(cast) if r["kind"] != "request" and r.get("exchange") == request["exchange"]]
+
+    gateway.wait_for(lambda: bool(ends()))
+    assert "answered" not in [record.get("outcome") for record in ends()]
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -168,7 +182,7 @@ def test_what_is_not_tls_is_closed_and_nothing_is_sent(far, client, token, data)
     before = far.connections
     assert client.connect(token).status == 200
     client.send(data)
-    assert client.is_ended()
+    assert client.is_ended(3)
     assert far.connections == before
 
 

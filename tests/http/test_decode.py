@@ -1,11 +1,12 @@
 """An encoded body is decoded whole, within its limit, or not at all."""
 
 import gzip
-import random
+import hashlib
 import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 
 import brotli
 import pytest
@@ -25,6 +26,9 @@ ENCODERS: dict[str, Callable[[bytes], bytes]] = {
 }
 TEXT = b'{"jsonrpc":"2.0","id":1,"result":{}}' * 20
 
+NOISE = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(2200))
+"""70 KB that do not get smaller."""
+
 each = pytest.mark.parametrize("encoding", ENCODERS)
 
 
@@ -33,9 +37,7 @@ def test_every_encoding_is_in_these_tables() -> None:
 
 
 @each
-@pytest.mark.parametrize(
-    "body", [b"", b"x", TEXT, random.Random(7).randbytes(70_000)], ids=["none", "1", "text", "70 K"]
-)
+@pytest.mark.parametrize("body", [b"", b"x", TEXT, NOISE], ids=["none", "1", "text", "70 K"])
 def test_a_whole_body_is_decoded(encoding, body) -> None:
     assert decode(ENCODERS[encoding](body), encoding, limit=MEBIBYTE) == body
 
@@ -94,19 +96,15 @@ def test_a_changed_byte_is_refused_or_changes_nothing_but_what_was_written(encod
     """It never raises anything else."""
     encoded = bytearray(ENCODERS[encoding](TEXT))
     encoded[at % len(encoded)] ^= flip
-    try:
+    with suppress(UndecodableBody):
         assert len(decode(bytes(encoded), encoding, limit=MEBIBYTE)) <= MEBIBYTE
-    except UndecodableBody:
-        pass
 
 
 @each
 @given(data=st.binary(max_size=60))
 def test_any_bytes_decode_or_are_refused(encoding, data) -> None:
-    try:
+    with suppress(UndecodableBody):
         assert len(decode(data, encoding, limit=100)) <= 100
-    except UndecodableBody:
-        pass
 
 
 @each
@@ -150,7 +148,7 @@ def test_a_bomb_is_refused_and_takes_no_more_memory_than_the_limit_needs(encodin
 def test_a_window_that_would_take_much_memory_is_refused() -> None:
     parameters = zstandard.ZstdCompressionParameters(window_log=27, write_content_size=False)
     compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    data = b"".join([compressor.compress(random.Random(1).randbytes(9 * MEBIBYTE)[:1000] * 20_000), compressor.flush()])
+    data = b"".join([compressor.compress(NOISE[:1000] * 20_000), compressor.flush()])
     with pytest.raises(UndecodableBody):
         decode(data, "zstd", limit=64 * MEBIBYTE)
 

@@ -47,7 +47,29 @@ cards = st.integers(10**12, 10**19 - 2048)
 @given(cards | cards.map(float) | cards.map(lambda number: -number) | cards.map(lambda number: -float(number)))
 def test_a_number_as_long_as_a_cards_is_seen(number):
     assert is_card_sized(number)
-    assert any(may_hold_card_number(chunk) for chunk in serialised({"a": [1, number]}))
+    for value in (number, [number], {"a": number}, [1, number, "x"], {"a": [number, None], "b": number, "c": [[]]}):
+        assert any(map(may_hold_card_number, serialised(value)))
+
+
+@settings(max_examples=100)
+@given(cards, values, values, values)
+def test_a_number_as_long_as_a_cards_is_seen_whatever_stands_beside_it(number, first, second, third):
+    value = [first, {"a": second, "b": number, "c": third}]
+    assert any(map(may_hold_card_number, serialised(value)))
+    assert any(map(may_hold_card_number, serialised([number, *[third] * 3])))
+
+
+def test_a_number_as_long_as_a_cards_is_seen_at_the_end_of_a_chunk():
+    for number in (4111111111111111, 4111111111111111.0):
+        rows = [[number]] * 30_000
+        chunks = serialised([list(row) for row in rows])
+        assert len(chunks) > 2
+        assert all(map(may_hold_card_number, chunks))
+
+
+def test_rows_with_small_numbers_are_no_reason_to_look_closer():
+    rows = [{"id": number, "name": f"row {number}", "size": number / 4} for number in range(1_000)]
+    assert not any(map(may_hold_card_number, serialised(rows)))
 
 
 @pytest.mark.parametrize("number", [0, 1, -7, 65_536, 2**31 - 1, 1.5, 1e6, -0.25, 1e300])

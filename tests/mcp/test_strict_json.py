@@ -133,6 +133,17 @@ def test_minus_zero_stays_minus_zero():
     assert dump_json(parse_json(b"-0")) == b"-0.0"
 
 
+@pytest.mark.parametrize(("levels", "is_accepted"), [(64, True), (65, False)])
+def test_depth_is_counted_across_a_large_body(levels, is_accepted):
+    filler = b'"' + b'[{ \\" ' * 1_000 + b'",'
+    data = (b"[" + filler) * levels + b"1" + b"]" * levels
+    if is_accepted:
+        parse_json(data)
+    else:
+        with pytest.raises(Refusal, match="too-deep"):
+            parse_json(data)
+
+
 def test_a_limit_of_its_own_can_be_given():
     assert parse_json(b"[[1]]", max_depth=2) == [[1]]
     with pytest.raises(Refusal, match="too-deep"):

@@ -73,10 +73,14 @@ class Rules:
 
     def spans(self, text: str) -> list[Span]:
         """Every find in `text`, in order; where several start together, the stricter form first."""
-        spans = [
-            (start, end, order) for order, find in enumerate(self.finds) for start, end in find.detector.spans(text)
-        ]
-        spans.sort()
+        spans: list[Span] = []
+        is_sorted = True
+        for order, find in enumerate(self.finds):
+            found = [(start, end, order) for start, end in find.detector.spans(text)]
+            is_sorted = not (found and spans) and is_sorted
+            spans += found
+        if not is_sorted:
+            spans.sort()
         return spans
 
     def fields_in(self, joined: str) -> list[Field]:

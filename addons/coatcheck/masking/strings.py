@@ -30,7 +30,10 @@ _NESTED_START = re.compile(r'"[ \t\r\n]*[\[{]')
 _NAME_END = re.compile(r'"[ \t\r\n]*:')
 _LONG = 8
 """Elements of an array from which on it is worth the while to look at it on its own."""
-_LARGE_FLOAT = re.compile(rb"G[\x42\x43\xc2\xc3]")
+_NEXT = rb"(?:[\x88-\x8c\x95().\]}GJKMNXaehjsu]|\Z)"
+"""What can stand after a number in pickled JSON, the end of a chunk too; so two bytes of a small number are no find."""
+_LARGE_INTEGER = re.compile(rb"\x8a(?:\x06.{6}|\x07.{7}|\x08.{8}|\x09.{9})" + _NEXT, re.DOTALL)
+_LARGE_FLOAT = re.compile(rb"G[\x42\x43\xc2\xc3].{7}" + _NEXT, re.DOTALL)
 _SHORTEST_CARD, _LONGEST_CARD = 10**12, 10**19
 
 
@@ -63,9 +66,11 @@ def serialised(value: Json) -> list[bytes]:
 
 
 def may_hold_card_number(data: bytes) -> bool:
-    """Whether `serialised` bytes may hold a number as long as a card's: an integer of more than 32 bits (LONG1), or
+    """Whether `serialised` bytes may hold a number as long as a card's: an integer of 6 to 9 bytes (LONG1), or
     a float (BINFLOAT: IEEE 754, the high byte first) of a size from 2^33 to 2^65."""
-    return b"\x8a" in data or (b"G" in data and _LARGE_FLOAT.search(data) is not None)
+    return (b"\x8a" in data and _LARGE_INTEGER.search(data) is not None) or (
+        b"G" in data and _LARGE_FLOAT.search(data) is not None
+    )
 
 
 class Strings:

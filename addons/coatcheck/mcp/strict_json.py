@@ -9,8 +9,10 @@ import json
 import re
 import unicodedata
 from decimal import Decimal
+from itertools import accumulate
 from json.decoder import JSONDecoder
 from json.encoder import JSONEncoder
+from types import MappingProxyType
 from typing import NoReturn, cast
 
 from coatcheck.errors import INVALID_REQUEST, PARSE_ERROR, Refusal
@@ -24,6 +26,8 @@ _FEW = 8
 _MINUS_ZERO = re.compile(r"-0(?![0-9.eE])")
 _BRACKETS_ONLY = bytes(set(range(256)) - set(b"[]{}"))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_STEPS = MappingProxyType({ord("["): 1, ord("]"): -1})
+_SLICE = 64 * 1024
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
@@ -59,18 +63,19 @@ def dump_json(value: Json) -> bytes:
 
 
 def _is_deeper(data: bytes, depth: int) -> bool:
-    """Whether brackets outside strings nest deeper than `depth`, at C speed and without recursion.
-
-    Each round takes away every innermost pair, so what is left after `depth` rounds is deeper.
-    """
+    """Whether brackets outside strings nest deeper than `depth`; without recursion, in slices so that threads go on."""
     plain = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
-    brackets = b"".join(plain.split(b'"')[::2]).translate(_ONE_KIND, _BRACKETS_ONLY)
-    for _ in range(depth):
-        left = brackets.replace(b"[]", b"")
-        if len(left) == len(brackets):
-            break
-        brackets = left
-    return b"[]" in brackets or brackets.count(b"[") > depth
+    is_inside = False
+    level = 0
+    for start in range(0, len(plain), _SLICE):
+        parts = plain[start : start + _SLICE].split(b'"')
+        brackets = b"".join(parts[is_inside::2]).translate(_ONE_KIND, _BRACKETS_ONLY)
+        is_inside ^= len(parts) % 2 == 0
+        levels = list(accumulate(map(_STEPS.__getitem__, brackets), initial=level))
+        if max(levels) > depth:
+            return True
+        level = levels[-1]
+    return False
 
 
 def _read(text: str, *, is_small: bool) -> Json:

@@ -24,6 +24,9 @@ SHORTEST_ENCODED = 8
 SHORTEST_PART = 4
 """Bytes; a shorter password inside a Basic pair is looked for with its pair only."""
 
+SHORTEST_LINE = 16
+"""Bytes; a shorter line of a value is looked for with the others only."""
+
 BACKSLASHED = MappingProxyType(
     {'"': '"', "'": "'", "\\": "\\", "/": "/", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 )
@@ -184,6 +187,7 @@ def patterns_of(credential: Credential) -> Patterns:
         password = value.partition(b":")[2]
         if pair == value and len(password) >= SHORTEST_PART:
             parts.add(password)
+    parts.update(_lines(value))
     for part in parts:
         needles[part] = "raw"
         if len(part) >= SHORTEST_ENCODED:
@@ -214,6 +218,13 @@ def _base64(value: bytes) -> Iterator[bytes]:
         for inner in {text[first : (offset + len(value)) * 8 // 6], text[first:]}:
             for plus, slash in BASE64_SIGNS:
                 yield inner.replace("+", plus).replace("/", slash).encode()
+
+
+def _lines(value: bytes) -> Iterator[bytes]:
+    """The lines of a value of several, such as a key in PEM: with other line ends it is the same key."""
+    if b"\n" in value:
+        lines = (line.strip() for line in value.splitlines())
+        yield from (line for line in lines if len(line) >= SHORTEST_LINE and not line.startswith(b"---"))
 
 
 def _wide(value: bytes) -> Iterator[bytes]:
@@ -252,7 +263,7 @@ def _unit(character: str, raw: bytes) -> Unit:
         if character == "\\":
             escapes.remove("\\\\\\")  # three backslashes are no level of it
     if character == " ":
-        escapes.add("+")
+        escapes |= {"+", "\r\n "}  # a form, and a folded header (RFC 9112 5.2)
     if raw != character.encode():
         escapes.add(character)  # a byte that was taken for Latin-1 text and written as UTF-8
     number = ord(character)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from coatcheck.mcp.call import Json
 from coatcheck.vault.patterns import Encoding, Patterns, patterns_of
 from coatcheck.vault.search import NeedleSearch, WordSearch
-from coatcheck.vault.snapshot import Credential
+from coatcheck.vault.snapshot import Credential, Snapshot
 
 MASK = b"*"
 
@@ -157,6 +157,17 @@ class ScrubberCache:
         else:
             self._scrubbers.move_to_end(key)
         return found
+
+    def of_server(self, snapshot: Snapshot, server: str) -> Scrubber:
+        """The scrubber of every secret that may go to a server: it may say one back later than it was sent it.
+
+        Opens them only where the scrubber is not made yet. Raises `VaultError` where one does not open.
+        """
+        names = sorted(snapshot.bound_to(server))
+        infos = [info for name in names if (info := snapshot.info(name)) is not None]
+        key = tuple((info.name, info.version, info.fingerprint) for info in infos)
+        found = self._scrubbers.get(key)
+        return self.get([snapshot.open(info.name) for info in infos]) if found is None else found
 
     def clear(self) -> None:
         """Forgets all of them: the vault changed."""

@@ -32,6 +32,9 @@ from coatcheck.vault.snapshot import Credential, Snapshot
 POINTER_BODY_LIMIT = 64 * 1024
 """Bytes of a JSON body that a pointer is looked up in."""
 
+SIGNED = frozenset({b"content-digest", b"repr-digest", b"digest", b"content-md5", b"x-amz-content-sha256"})
+"""Headers in which a client says what its body's bytes are (RFC 9530, RFC 3230, RFC 1864, AWS)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -72,8 +75,8 @@ class SwapPlan:
 def plan_swap(outgoing: Outgoing, *, server: Server, caller: str, snapshot: Snapshot) -> SwapPlan:
     """Which secrets go where in this request. `caller` is an identity's name. Raises `Refusal`:
 
-    `placeholder-out-of-place`, `secret-not-bound`, `plain-http` (403), `body-too-large` (413), `ambiguous-body`
-    (400), `secret-missing`, `secret-unreadable` (503).
+    `placeholder-out-of-place`, `secret-not-bound`, `plain-http` (403), `body-too-large` (413), `ambiguous-body`,
+    `body-is-signed` (400), `secret-missing`, `secret-unreadable` (503).
     """
     planner = _Planner(outgoing, server, caller, snapshot)
     injected = planner.injected()
@@ -193,7 +196,15 @@ class _Planner:
                 binding = self._binding(name)
                 if binding not in hit:
                     raise self._not_bound(name)
+                self._check_unsigned(name)
                 yield name, binding
+
+    def _check_unsigned(self, secret: str) -> None:
+        """A signature over the placeholder would not be one over the secret: the server could only refuse it."""
+        headers = [(name.lower(), value) for name, value in self._outgoing.headers]
+        if any(name in SIGNED or (name == b"authorization" and value[:5] == b"AWS4-") for name, value in headers):
+            message = f"secret {secret!r} cannot be put into a body that a header of the request signs"
+            raise Refusal("body-is-signed", message, status=400, code=INVALID_REQUEST)
 
     def _is_in_body(self, placeholder: bytes, binding: Binding, kind: BodyKind) -> bool:
         body = self._outgoing.body

@@ -10,6 +10,7 @@ from coatcheck.masking.detectors.slices import SLICE
 
 _LOCAL_BACKWARDS = re.compile(r"[\w.%+&~'-]+")
 _DOMAIN = re.compile(r"(?:[\w-]+\.)+(?:xn--[a-z0-9-]+|[^\W\d_]{2,})", re.IGNORECASE)
+_AT_DOMAIN = re.compile(rb"@[\w\x80-\xff-]+\.")
 _MAX_DOMAIN = SLICE
 """Characters; names in DNS have 253 at most."""
 
@@ -20,8 +21,8 @@ class Email:
     name = "email"
 
     def may_hold(self, data: bytes) -> bool:
-        """Whether there is an `@`."""
-        return b"@" in data
+        """Whether there is an `@` with what may be a domain after it."""
+        return b"@" in data and _AT_DOMAIN.search(data) is not None
 
     def spans(self, text: str) -> Iterable[tuple[int, int]]:
         """Start and end of every address."""
@@ -47,12 +48,12 @@ class Email:
 
 def _local_length(text: str, start: int, at: int) -> int:
     """How many characters before `at` are a local part; none is read before `start`."""
-    low = at
-    while low > start:
-        before = text[max(start, low - SLICE) : low]
-        local = _LOCAL_BACKWARDS.match(before[::-1])
-        low -= local.end() if local else 0
-        if not local or local.end() < len(before):
-            break
-    local_part = text[low:at]
-    return len(local_part.lstrip("'.-~&")) or len(local_part)
+    local = _LOCAL_BACKWARDS.match(text[max(start, at - SLICE) : at][::-1])
+    if local is None:
+        return 0
+    length = local.end()
+    while length % SLICE == 0 and (
+        more := _LOCAL_BACKWARDS.match(text[max(start, at - length - SLICE) : at - length][::-1])
+    ):
+        length += more.end()
+    return len(text[at - length : at].lstrip("'.-~&")) or length
