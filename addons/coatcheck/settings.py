@@ -35,6 +35,7 @@ OPTIONS = (
     Option("policy", "", "The policy: a YAML file, or a folder of them."),
     Option("state", "~/.local/state/coatcheck", "The state directory, made by `coatcheck init`."),
     Option("control", "127.0.0.1:8082", "Where health, metrics and approvals are served."),
+    Option("web_password_file", "", "A file with the password of mitmweb; else a random one stands in the log."),
     Option("reverse", "", "Gateway URLs: NAME=HOST:PORT, several separated by commas."),
 )
 
@@ -56,6 +57,7 @@ class Settings:
     state: StateDirectory
     control: tuple[str, int]
     reverse: tuple[Reverse, ...]
+    web_password_file: Path | None = None
 
 
 def read_settings(given: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
@@ -70,11 +72,17 @@ def read_settings(given: Mapping[str, str], environ: Mapping[str, str]) -> Setti
             where="coatcheck_policy",
             hint="add --set coatcheck_policy=PATH, or set COATCHECK_POLICY",
         )
+    reverse = tuple(_reverse(spec.strip()) for spec in values["reverse"].split(",") if spec.strip())
+    if len({entry.port for entry in reverse}) != len(reverse):
+        hint = "a gateway URL is told by its port"
+        raise CoatcheckError("two gateway URLs have one port", where="coatcheck_reverse", hint=hint)
+    password = values["web_password_file"]
     return Settings(
         policy=Path(values["policy"]).expanduser().absolute(),
         state=StateDirectory(Path(values["state"]).expanduser().absolute()),
         control=parse_address(values["control"], where="coatcheck_control"),
-        reverse=tuple(_reverse(spec.strip()) for spec in values["reverse"].split(",") if spec.strip()),
+        reverse=reverse,
+        web_password_file=Path(password).expanduser().absolute() if password else None,
     )
 
 
@@ -92,7 +100,7 @@ def parse_address(text: str, *, where: str) -> tuple[str, int]:
     """`HOST:PORT` with an explicit host. Raises `CoatcheckError`."""
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    if not host or not (port.isascii() and port.isdecimal() and len(port) <= 5) or not 0 < int(port) < 65536:
         raise CoatcheckError(f"{text!r} is not HOST:PORT", where=where, hint="for example 127.0.0.1:8082")
     return host, int(port)
 

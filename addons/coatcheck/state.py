@@ -70,14 +70,14 @@ class StateDirectory:
                 where=str(self.root),
                 hint=f"chmod 0700 {self.root}",
             )
+        for folder in (self.journal, self.sessions, self.ca):
+            if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+                raise StateError("this must be a folder, not a link or a file", where=str(folder))
 
     def open_database(self) -> Engine:
         """The SQLite engine, in WAL mode with full durability; the file is made 0600. Raises `StateError`."""
         self.check()
-        try:
-            os.close(os.open(self.database, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise StateError(f"cannot open the database: {error.strerror}", where=str(self.database)) from error
+        os.close(open_private(self.database, os.O_RDWR | os.O_CREAT))
         engine = create_engine(f"sqlite:///{self.database}", connect_args={"timeout": 10})
 
         @event.listens_for(engine, "connect")

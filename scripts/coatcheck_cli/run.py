@@ -19,7 +19,9 @@ from coatcheck_cli.options import policy_option, state_option
 @click.option("--listen", envvar="COATCHECK_LISTEN", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT")
 @click.option("--control", envvar="COATCHECK_CONTROL", default="127.0.0.1:8082", show_default=True, metavar="HOST:PORT")
 @click.option("--web", envvar="COATCHECK_WEB", metavar="HOST:PORT", help="Also open mitmweb, to look and approve.")
-@click.option("--web-password-file", type=click.Path(path_type=Path), help="mitmweb's password (else a random one).")
+@click.option(
+    "--web-password-file", type=click.Path(exists=True, path_type=Path), help="mitmweb's password (else a random one)."
+)
 @click.option("--reverse", multiple=True, metavar="NAME=HOST:PORT", help="A gateway URL for the server NAME.")
 def run(
     policy: Path,
@@ -37,6 +39,7 @@ def run(
         "coatcheck_state": str(state.root),
         "coatcheck_control": control,
         "coatcheck_reverse": ",".join(reverse),
+        "coatcheck_web_password_file": str(web_password_file.absolute()) if web_password_file else "",
     }
     arguments = ["-s", str(gateway_script()), "--listen-host", host, "--listen-port", str(port)]
     for name, value in settings.items():
@@ -47,8 +50,6 @@ def run(
         program = "mitmweb"
         web_host, web_port = parse_address(web, where="--web")
         arguments += ["--web-host", web_host, "--web-port", str(web_port), "--no-web-open-browser"]
-        if web_password_file is not None:
-            arguments += ["--set", f"web_password={web_password_file.read_text().strip()}"]
     os.execv(_beside_python(program), [program, *arguments])  # noqa: S606 - this process becomes the gateway
 
 

@@ -480,7 +480,7 @@ def test_masking_never_changes_a_type_or_a_shape(value, path, form):
 rows = st.lists(values, min_size=8, max_size=10) | values
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(st.lists(rows, max_size=2), paths)
 def test_the_quick_search_and_the_thorough_one_agree(value, path):
     quick, thorough = Counter(), Counter()

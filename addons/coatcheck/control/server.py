@@ -7,21 +7,25 @@ they are with a token of their own, never by the caller.
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Literal, override
+from typing import override
 
 import tornado.httpserver
 import tornado.netutil
 import tornado.web
 
-from coatcheck.approvals.model import Approval, ApprovalError, Vote, as_json, canonical_id
+from coatcheck.approvals.model import Approval, ApprovalError, Verdict, Vote, as_json, canonical_id
 from coatcheck.approvals.store import ApprovalStore
 from coatcheck.control.metrics import Metrics
 from coatcheck.errors import CoatcheckError, Refusal
 from coatcheck.identity.match import match_reviewers
 from coatcheck.identity.tokens import find_token
 from coatcheck.live import Live, utc_now
+from coatcheck.mcp.strict_json import parse_json
 
 type CastVote = Callable[[str, Vote], Awaitable[Approval]]
+
+
+_VERDICTS: dict[str, Verdict] = {"approve": "approve", "deny": "deny"}
 
 
 class ControlPort:
@@ -185,12 +189,15 @@ class ApprovalOne(_ReviewerHandler):
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps(as_json(approval)))
 
-    def _verdict(self) -> tuple[Literal["approve", "deny"], str | None]:
+    def _verdict(self) -> tuple[Verdict, str | None]:
         try:
-            body = json.loads(self.request.body)
-            verdict, reason = body["verdict"], body.get("reason")
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise Refusal("bad-request", "the body must be JSON with a verdict") from None
-        if verdict not in ("approve", "deny") or not isinstance(reason, str | None):
+            body = parse_json(self.request.body)
+        except Refusal:
+            body = None
+        if not isinstance(body, dict):
+            raise Refusal("bad-request", "the body must be a JSON object with a verdict")
+        reason = body.get("reason")
+        verdict = _VERDICTS.get(str(body.get("verdict")))
+        if verdict is None or not isinstance(reason, str | None):
             raise Refusal("bad-request", 'the verdict is "approve" or "deny", the reason a text')
         return verdict, reason

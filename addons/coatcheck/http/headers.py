@@ -107,6 +107,6 @@ def _is_removed(raw_name: bytes) -> bool:
 
 
 def without(fields: Iterable[tuple[bytes, bytes]], *names: str) -> list[tuple[bytes, bytes]]:
-    """The fields but for these (lower-case) names."""
+    """The fields but for these (lower-case) names, also where they are spelt with `_` for `-`."""
     drop = {name.encode("ascii") for name in names}
-    return [(name, value) for name, value in fields if name.lower() not in drop]
+    return [(name, value) for name, value in fields if name.lower().replace(b"_", b"-") not in drop]

@@ -40,6 +40,8 @@ def challenge(refusal: Refusal) -> dict[str, str]:
 def connect_answer(refusal: Refusal) -> http.Response:
     """The answer to a refused CONNECT: clients show at most its reason phrase."""
     response = answer(refusal)
+    if response.status_code < 400:
+        response.status_code = 403  # anything less would open the tunnel
     phrase = f"coatcheck: {refusal.message}".encode("ascii", "replace")[:200]
     response.data.reason = phrase.replace(b"\r", b" ").replace(b"\n", b" ")
     response.headers["connection"] = "close" if refusal.status != 407 else "keep-alive"

@@ -59,7 +59,7 @@ def _turns(manager: AddonManager, name: str) -> list[list[Function]]:
     turns = []
     for top in manager.chain:
         functions = [getattr(addon, name, None) for addon in _family(top)]
-        turn = [f for f in functions if f is not None and not isinstance(f, types.ModuleType)]
+        turn = [f for f in functions if f and not isinstance(f, types.ModuleType)]
         if turn:
             turns.append(turn)
     return turns

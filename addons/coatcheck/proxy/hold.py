@@ -99,7 +99,7 @@ class HoldCall:
                 "shutting-down", "the gateway is shutting down", status=503, code=GATEWAY_FAULT, retryable=True
             )
         await self._conclude(held)
-        self._decide_again(flow, exchange, shown)
+        self._decide_again(flow, exchange, shown, approval.question)
 
     # -- asking ------------------------------------------------------------------------------------------------
 
@@ -254,7 +254,7 @@ class HoldCall:
         current = await asyncio.to_thread(self._approvals.get, approval.id)
         await self._journal.append("approval", approval_record(event=event, approval=current or approval))
 
-    def _decide_again(self, flow: http.HTTPFlow, exchange: Exchange, shown: bytes) -> None:
+    def _decide_again(self, flow: http.HTTPFlow, exchange: Exchange, shown: bytes, asked: Question) -> None:
         """The request as it is now, under the policy as it is now, by a caller who must still be one."""
         assert exchange.caller is not None
         assert exchange.server is not None
@@ -269,7 +269,10 @@ class HoldCall:
                 raise _changed("the policy's server changed while the call was held", exchange)
             exchange.caller = match_identity(policy.identities, policy.issuers, caller.verified, now=now)
         inspect_flow(flow, exchange)
-        decide_exchange(exchange)
+        decision = decide_exchange(exchange)
+        who_decides = (decision.reviewers, decision.quorum) if isinstance(decision, decisions.Hold) else None
+        if exchange.caller.name != asked.caller or who_decides not in (None, (asked.reviewers, asked.quorum)):
+            raise _changed("the policy asks for another approval now", exchange)
         if digest_of(flow.request) != shown:
             raise _changed("the request was changed while it was held", exchange)
 

@@ -28,7 +28,7 @@ class Identify:
         self._live = live
         self._exchanges = exchanges
         self._tunnels = tunnels
-        self._callers: dict[tuple[str, str, int], Caller] = {}
+        self._callers: dict[tuple[str, str, int], tuple[Verified, Caller]] = {}
 
     async def http_connect(self, flow: http.HTTPFlow) -> None:
         """Who opens a tunnel. No token is a 407 (some clients send it only then); a bad one is told inside."""
@@ -68,7 +68,7 @@ class Identify:
         is_ours = True
         try:
             issuers = exchange.policy.issuer_urls
-            is_ours = bool(authorization) and find_token([], authorization, issuers=issuers) is not None
+            is_ours = not head or (bool(authorization) and find_token([], authorization, issuers=issuers) is not None)
             return find_token(proxy_authorization, authorization, issuers=issuers)
         finally:
             taken = ("proxy-authorization", "authorization") if is_ours else ("proxy-authorization",)
@@ -100,10 +100,10 @@ class Identify:
     def _caller(self, policy: Policy, verified: Verified, now: datetime) -> Caller:
         """The identity; remembered for a token under one policy for at most a day."""
         key = (policy.sha256, verified.token_id, now.toordinal())
-        caller = self._callers.get(key)
-        if caller is None:
+        known, caller = self._callers.get(key, (None, None))
+        if caller is None or known is not verified:  # an issuer may give two tokens one `jti`
             caller = match_identity(policy.identities, policy.issuers, verified, now=now)
             if len(self._callers) >= _REMEMBERED:
                 self._callers.clear()
-            self._callers[key] = caller
+            self._callers[key] = verified, caller
         return caller

@@ -37,8 +37,9 @@ class Limit:
     def response(self, flow: http.HTTPFlow) -> None:
         """Counts it out."""
         exchange = self._exchanges.get(flow)
-        if exchange is not None and exchange.caller is not None:
-            self._in_flight.get(exchange.caller.name, WeakSet()).discard(exchange)
+        if exchange is not None:
+            for in_flight in self._in_flight.values():  # by whichever name it was counted in
+                in_flight.discard(exchange)
 
     def error(self, flow: http.HTTPFlow) -> None:
         """The same where it broke off."""

@@ -109,7 +109,21 @@ def computed(options: Options, settings: Settings, servers: Mapping[str, Server]
         server = servers[entry.server]
         name = f"[{server.host}]" if ":" in server.host else server.host
         modes.append(f"reverse:{server.scheme}://{name}:{server.port}@{entry.host}:{entry.port}")
-    return {"mode": modes, "listen_host": host, "confdir": str(settings.state.ca)}
+    follows: dict[str, Any] = {"mode": modes, "listen_host": host, "confdir": str(settings.state.ca)}
+    if settings.web_password_file is not None and "web_password" in options:
+        follows["web_password"] = _first_line(settings.web_password_file)
+    return follows
+
+
+def _first_line(path: Path) -> str:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise CoatcheckError(f"cannot read the password: {what}", where=str(path)) from error
+    if not lines or not lines[0].strip():
+        raise CoatcheckError("the password is empty", where=str(path))
+    return lines[0].strip()
 
 
 def force(options: Options, follows: Mapping[str, Any]) -> None:

@@ -39,6 +39,9 @@ def self_test(exchanges: Exchanges, options: Options) -> None:
         "an echoed secret must not reach the client": b"HTTP/1.1 200" in received and canary not in received,
         "a secret must never stand in a flow": canary not in seen,
         "a request without a release must not leave": not _run(exchanges, options, canary, with_release=False)[0],
+        "a request changed after its release must not leave": not _run(
+            exchanges, options, canary, with_release=True, is_changed=True
+        )[0],
     }
     broken = [claim for claim, is_true in holds.items() if not is_true]
     if broken:
@@ -49,7 +52,9 @@ def self_test(exchanges: Exchanges, options: Options) -> None:
         )
 
 
-def _run(exchanges: Exchanges, options: Options, canary: bytes, *, with_release: bool) -> tuple[bytes, bytes, HTTPFlow]:
+def _run(
+    exchanges: Exchanges, options: Options, canary: bytes, *, with_release: bool, is_changed: bool = False
+) -> tuple[bytes, bytes, HTTPFlow]:
     """One canary exchange: bytes to the server, bytes to the client, and the flow."""
     client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), state=ConnectionState.OPEN)
     context = Context(client, options)
@@ -73,6 +78,8 @@ def _run(exchanges: Exchanges, options: Options, canary: bytes, *, with_release:
                         flows.append(command.flow)
                         if with_release:
                             _release(exchanges, command.flow, canary)
+                        if is_changed:
+                            command.flow.request.path = "/elsewhere"
                     if command.blocking:
                         drive(events.HookCompleted(command))
                 case _:
