@@ -32,7 +32,6 @@ FORBIDDEN = {
     "keep_host_header": "true",
     "save_stream_file": "/tmp/flows",
     "proxyauth": "any",
-    "tls_version_server_min": "TLS1",
 }
 """Options that would open what must hold, and a value that would."""
 

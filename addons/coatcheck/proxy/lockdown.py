@@ -41,7 +41,7 @@ FORCED: Mapping[str, Any] = {
 OPERATORS = frozenset(
     {
         "listen_host", "listen_port", "scripts", "termlog_verbosity", "web_host", "web_port", "web_password",
-        "web_open_browser", "web_debug", "key_size", "proxy_debug", "keepserving",
+        "web_open_browser", "key_size",
         *(option.key for option in OPTIONS),
     }
 )  # fmt: skip

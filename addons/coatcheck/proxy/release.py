@@ -5,12 +5,13 @@ Law: written before sent (P3). A journal that cannot be written is a 503, and no
 
 from mitmproxy import http
 
-from coatcheck.errors import GATEWAY_FAULT, JournalError, Refusal
+from coatcheck.errors import GATEWAY_FAULT, JournalError, Refusal, VaultError
 from coatcheck.exchange import Exchange, Exchanges, Release
 from coatcheck.journal.records import request_record
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live
 from coatcheck.proxy.digest import digest_of
+from coatcheck.vault.snapshot import Credential
 from coatcheck.vault.swap import Outgoing, plan_swap
 
 
@@ -42,6 +43,17 @@ class ReleaseRequest:
         exchange.swap = plan_swap(
             outgoing, server=exchange.server, caller=exchange.caller.name, snapshot=self._live.snapshot
         )
+        exchange.at_server = self._known_to(exchange.server.name, exchange.swap.credentials)
+
+    def _known_to(self, server: str, swapped: tuple[Credential, ...]) -> tuple[Credential, ...]:
+        """All secrets bound to the server: it may say one that an earlier request brought it."""
+        snapshot = self._live.snapshot
+        names = {credential.name for credential in swapped}
+        try:
+            return (*swapped, *(snapshot.open(name) for name in snapshot.bound_to(server) if name not in names))
+        except VaultError:
+            message = "a secret of this server cannot be read"
+            raise Refusal("secret-unreadable", message, status=503, code=GATEWAY_FAULT) from None
 
 
 async def journal_request(journal: JournalWriter, exchange: Exchange, digest: str) -> None:

@@ -24,11 +24,13 @@ def scrub_event(exchange: Exchange, event: HttpEvent) -> list[HttpEvent]:
             if event.response.status_code < 200:
                 message = "the server sent an informational response"
                 raise Refusal("server-failed", message, status=502, code=SERVER_FAILED)
+            if event.response.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+                raise _unscannable()
             _scrub_head(exchange, event.response)
             encoding = content_encoding(event.response)
             if encoding == "identity" or event.end_stream:
                 return [event]
-            if encoding not in ENCODINGS:
+            if encoding not in ENCODINGS or "event-stream" in event.response.headers.get("content-type", "").lower():
                 raise _unscannable()
             exchange.encoded = EncodedAnswer(event, encoding)
             return []
