@@ -6,10 +6,10 @@ import subprocess
 import httpx2
 import pytest
 from far_end import FarEnd, gateway_with, json_answer
+from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from raw import RawClient, Reply, call, head, proxy_authorization
 
-from mcp import Client, MCPError
 from story.part import clean_environment, free_port
 from story.processes import BIN
 
