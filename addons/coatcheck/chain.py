@@ -24,7 +24,7 @@ from coatcheck.approvals.store import ApprovalStore
 from coatcheck.control.metrics import Metrics
 from coatcheck.control.server import ControlPort
 from coatcheck.errors import CoatcheckError
-from coatcheck.exchange import Exchanges, Tunnels
+from coatcheck.exchange import Dialling, Exchanges, Tunnels
 from coatcheck.identity.keys import KeySource
 from coatcheck.identity.verify import Verifier
 from coatcheck.journal.records import lifecycle_record
@@ -101,7 +101,8 @@ def build(settings: Settings) -> Parts:
     recorder = SessionRecorder(settings.state.sessions, clock=utc_now, on_closed=_export)
     approvals = ApprovalStore(engine)
     hold = HoldCall(live, exchanges, approvals, journal, maskers, metrics, _show)
-    WireGate(exchanges, ScrubberCache()).install()
+    dialling: Dialling = WeakKeyDictionary()
+    WireGate(exchanges, ScrubberCache(), dialling).install()
     mask = Mask(exchanges, maskers, utc_now)
     record = Record(exchanges, journal, recorder, maskers, metrics)
     # The way of one request. Each stage implements the hooks it needs; every hook runs them in this order.
@@ -109,7 +110,7 @@ def build(settings: Settings) -> Parts:
     read_head.install()
     stages = [
         read_head,
-        Guard(live, exchanges, tunnels, settings.reverse),
+        Guard(live, exchanges, tunnels, dialling, settings.reverse),
         Identify(live, exchanges, tunnels),
         Limit(exchanges),
         OpenTunnel(exchanges, tunnels, journal),
@@ -154,6 +155,7 @@ class Gateway:
 
     def _start_up(self) -> None:
         check_names(ctx.options.deferred)
+        lockdown.check_environment(os.environ)
         given = {option.name: getattr(ctx.options, option.key) for option in OPTIONS}
         settings = read_settings(given, os.environ)
         if ctx.options.scripts and Path(ctx.options.scripts[0]).stem != "gateway":

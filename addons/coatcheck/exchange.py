@@ -132,6 +132,10 @@ type Exchanges = WeakKeyDictionary[object, Exchange]
 """Exchanges by mitmproxy flow."""
 
 
+type Dialling = WeakKeyDictionary[object, tuple[str, int]]
+"""Host and port that a client connection's released request may open a connection to, by client connection."""
+
+
 class Numbering:
     """Ids for exchanges, unique over restarts: a random beginning of this process, then a count."""
 

@@ -31,13 +31,12 @@ def test_the_other_server_is_reached_by_its_own_name_without_the_credential(grou
         assert "authorization" not in heard.headers
 
 
-OTHER_HOSTS = ["evil.example", "evil.example:443", "{api}.evil.example", "evil.localhost", "127.0.0.1", "localhost"]
+OTHER_HOSTS = ["evil.example", "evil.example:443", "localhost.evil.example", "evil.localhost", "127.0.0.1", "localhost"]
 
 
 @pytest.mark.attack("HTTP-11")
 @pytest.mark.parametrize("host", OTHER_HOSTS)
 def test_a_host_header_that_is_not_the_host_connected_to_is_misdirected(ground, host) -> None:
-    host = host.replace("{api}", "localhost")
     with ground.watch(), ground.tunnel() as client:
         denied(client.outcome(ground.post(more=[f"Host: {host}"], without=["Host"])), 421, "misdirected")
 

@@ -18,7 +18,7 @@ from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from coatcheck.errors import GATEWAY_FAULT, Refusal
-from coatcheck.exchange import Exchange, Exchanges, Numbering, Tunnel, Tunnels
+from coatcheck.exchange import Dialling, Exchange, Exchanges, Numbering, Tunnel, Tunnels
 from coatcheck.http.addresses import first_reachable
 from coatcheck.http.headers import check_head
 from coatcheck.http.target import Target, canonical_host, parse_authority
@@ -32,10 +32,13 @@ from coatcheck.settings import Reverse
 class Guard:
     """First stage: opens the exchange, or refuses what is not a plain request to a declared server."""
 
-    def __init__(self, live: Live, exchanges: Exchanges, tunnels: Tunnels, reverse: Sequence[Reverse]) -> None:
+    def __init__(
+        self, live: Live, exchanges: Exchanges, tunnels: Tunnels, dialling: Dialling, reverse: Sequence[Reverse]
+    ) -> None:
         self._live = live
         self._exchanges = exchanges
         self._tunnels = tunnels
+        self._dialling = dialling
         self._reverse = {entry.port: entry.server for entry in reverse}
         self._numbering = Numbering()
         self._pinned: dict[str, tuple[str, int]] = {}
@@ -127,6 +130,11 @@ class Guard:
         servers = servers_at(self._live.policy, host, port)
         if not servers:
             raise Refusal("unknown-host", "the server is not declared")
+        tunnel = self._tunnels.get(data.client)
+        is_relayed = tunnel is not None and tunnel.exchange is not None
+        if not is_relayed and self._dialling.get(data.client) != (host, port):
+            # whatever layer mitmproxy chose for what is no HTTP, it opens nothing
+            raise Refusal("not-released", "nothing was released for this connection")
         try:
             infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError:

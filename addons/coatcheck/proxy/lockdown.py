@@ -85,6 +85,13 @@ def config_text(folder: str) -> str:
     return "\n".join(path.read_text(errors="replace") for path in paths if path.is_file())
 
 
+def check_environment(environ: Mapping[str, str]) -> None:
+    """Raises `CoatcheckError` where mitmproxy or OpenSSL would write session keys to a file."""
+    for name in ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE"):
+        if environ.get(name):
+            raise CoatcheckError("must not be set: session keys open every recorded connection", where=name)
+
+
 def check_given(options: Options, given: Collection[str] = ()) -> None:
     """Raises `CoatcheckError` naming every option that was given and must not be."""
     problems = []

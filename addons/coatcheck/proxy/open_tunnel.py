@@ -4,9 +4,8 @@ Law: nothing is relayed but TLS whose server name is the CONNECT host, to that h
 never goes in here, for nothing here is read.
 """
 
-from mitmproxy import http
+from mitmproxy import exceptions, http
 from mitmproxy.connection import Client
-from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import TCPLayer
 from mitmproxy.proxy.layers.tls import parse_client_hello
@@ -23,6 +22,7 @@ from coatcheck.policy.servers import servers_at
 from coatcheck.proxy.authorize import decide_exchange
 from coatcheck.proxy.release import journal_request
 
+_TLS_HANDSHAKE = b"\x16\x03"
 CONNECT = Call(kind="http", method="CONNECT", name="/")
 
 
@@ -58,9 +58,13 @@ class OpenTunnel:
         if tunnel is None or tunnel.exchange is None or not data.context.layers[1:]:
             return
         first = data.data_client()
-        hello = parse_client_hello(first) if starts_like_tls_record(first) else None
-        if hello is None and (not first or starts_like_tls_record(first)):
-            return  # not whole yet
+        is_tls = bytes(first[:3]).startswith(_TLS_HANDSHAKE[: len(first[:2])])
+        try:
+            hello = parse_client_hello(first) if is_tls and len(first) > 2 else None
+        except ValueError:
+            is_tls, hello = False, None
+        if hello is None and is_tls:
+            raise exceptions.AddonHalt  # not whole yet, and nobody else's to decide
         fits = hello is not None and hello.sni is not None and _same_host(hello.sni, tunnel)
         data.layer = TCPLayer(data.context, ignore=True) if fits else _Close(data.context)
 

@@ -19,6 +19,9 @@ from coatcheck.policy.decision import Allow, Decision, Hold
 from coatcheck.proxy.mask import Maskers
 from coatcheck.sessions.recorder import SessionKey, SessionRecorder
 
+_CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"})
+"""Headers whose values are never recorded: what a caller brings of its own is no more ours to keep than the vault's."""
+
 
 class Record:
     """Last stage in both directions: the recording begins with the release, the outcome ends the exchange."""
@@ -166,4 +169,7 @@ def _rules(exchange: Exchange) -> Sequence[str]:
 
 
 def _pairs(headers: http.Headers) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.fields]
+    return [
+        (name.decode("latin-1"), "***" if name.lower() in _CREDENTIALS else value.decode("latin-1"))
+        for name, value in headers.fields
+    ]

@@ -11,6 +11,7 @@ This is private API: mitmproxy is pinned, and `self_test.py` proves the gate at 
 
 from collections.abc import Iterator
 from copy import copy
+from weakref import WeakKeyDictionary
 
 from mitmproxy.http import Headers, HTTPFlow, Request
 from mitmproxy.proxy import commands, events
@@ -21,7 +22,7 @@ from mitmproxy.proxy.layers.http._base import HttpEvent
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 
 from coatcheck.errors import SERVER_FAILED, Refusal
-from coatcheck.exchange import Exchange, Exchanges, Passage
+from coatcheck.exchange import Dialling, Exchange, Exchanges, Passage
 from coatcheck.mcp.answers import error_event
 from coatcheck.proxy.answer import answer
 from coatcheck.proxy.digest import digest_of
@@ -47,9 +48,10 @@ _original_get_connection = layers.HttpLayer.get_connection
 class WireGate:
     """Checks releases, swaps on the way out, scrubs on the way in."""
 
-    def __init__(self, exchanges: Exchanges, scrubbers: ScrubberCache) -> None:
+    def __init__(self, exchanges: Exchanges, scrubbers: ScrubberCache, dialling: Dialling | None = None) -> None:
         self._exchanges = exchanges
         self._scrubbers = scrubbers
+        self._dialling: Dialling = WeakKeyDictionary() if dialling is None else dialling
 
     def install(self) -> None:
         """Puts this gate into mitmproxy's HTTP layer; a later gate takes an earlier one's place, none removes it."""
@@ -102,6 +104,7 @@ class WireGate:
                 reply = layers.GetHttpConnectionCompleted(event, (None, NOT_RELEASED))
                 yield from layer.event_to_child(stream, reply)
             return
+        self._dialling[layer.context.client] = (stream.flow.request.data.host, stream.flow.request.data.port)
         yield from _original_get_connection(layer, event, reuse=reuse)
 
     def _event_to_child(self, layer: layers.HttpLayer, child: Layer, event: events.Event) -> Commands:
