@@ -58,8 +58,6 @@ class FailClosed:
         if isinstance(error, Refusal):
             self._refuse(data, error)
             return
-        if isinstance(error, exceptions.AddonHalt):
-            raise error
         self._fault(name, data, error)
         task = asyncio.current_task()
         is_ended = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()

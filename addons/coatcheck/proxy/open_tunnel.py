@@ -4,7 +4,7 @@ Law: nothing is relayed but TLS whose server name is the CONNECT host, to that h
 never goes in here, for nothing here is read.
 """
 
-from mitmproxy import exceptions, http
+from mitmproxy import http
 from mitmproxy.connection import Client
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import TCPLayer
@@ -64,7 +64,7 @@ class OpenTunnel:
         except ValueError:
             is_tls, hello = False, None
         if hello is None and is_tls:
-            raise exceptions.AddonHalt  # not whole yet, and nobody else's to decide
+            raise Refusal("not-whole", "the TLS hello is not whole yet")  # nor is it another addon's to decide
         fits = hello is not None and hello.sni is not None and _same_host(hello.sni, tunnel)
         data.layer = TCPLayer(data.context, ignore=True) if fits else _Close(data.context)
 
