@@ -15,6 +15,7 @@ pytestmark = pytest.mark.e2e
 FAULTY = Path(__file__).parent / "faulty" / "gateway.py"
 
 BEFORE_THE_WIRE = [
+    "read_head.http_connect",
     "read_head.requestheaders",
     "read_head.request",
     "limit.requestheaders",
@@ -139,6 +140,7 @@ def test_every_hook_of_every_stage_is_in_these_tables() -> None:
     untested = {
         "read_head.client_connected",  # starts and stops the clock
         "read_head.client_disconnected",
+        "read_head.server_connected",
         "limit.error",
         "open_tunnel.client_disconnected",
         "guard.server_connected",  # after the handshake: nothing is decided there

@@ -139,7 +139,7 @@ def test_the_policy_shown_is_the_example_and_loads() -> None:
 
 def test_every_option_is_in_the_options_table() -> None:
     for option in OPTIONS:
-        assert f"| `{option.variable}` | `{option.key}` | `--{option.name}` |" in README
+        assert f"| `{option.variable}` | `{option.key}` | `--{option.name.replace('_', '-')}` |" in README
 
 
 def test_every_file_that_the_pages_link_to_exists() -> None:

@@ -172,8 +172,12 @@ class _Stream:
         self._exchange = exchange
         self._rewriter = SseRewriter(rewrite, max_event=MAX_EVENT)
 
-    def feed(self, data: bytes) -> bytes:
-        """mitmproxy calls this with each chunk, and with b"" at the end."""
+    def feed(self, data: bytes) -> list[bytes]:
+        """mitmproxy calls this with each chunk, and with b"" at the end. An empty chunk would end the stream."""
+        out = self._rewritten(data)
+        return [out] if out else []
+
+    def _rewritten(self, data: bytes) -> bytes:
         exchange = self._exchange
         if exchange.refusal is not None or exchange.fault is not None:
             return b""

@@ -23,6 +23,7 @@ from coatcheck.proxy.authorize import decide_exchange
 from coatcheck.proxy.release import journal_request
 
 _TLS_HANDSHAKE = b"\x16\x03"
+_CLIENT_HELLO = b"\x01"
 CONNECT = Call(kind="http", method="CONNECT", name="/")
 
 
@@ -50,7 +51,6 @@ class OpenTunnel:
             raise Refusal("tunnel-not-approvable", "a tunnel cannot be held for approval", status=403)
         await journal_request(self._journal, exchange, digest="")
         tunnel.exchange = exchange
-        exchange.sent = True
 
     def next_layer(self, data: layer.NextLayer) -> None:
         """Relays the server's own TLS unopened; closes on anything else."""
@@ -58,7 +58,7 @@ class OpenTunnel:
         if tunnel is None or tunnel.exchange is None or not data.context.layers[1:]:
             return
         first = data.data_client()
-        is_tls = bytes(first[:3]).startswith(_TLS_HANDSHAKE[: len(first[:2])])
+        is_tls = first.startswith(_TLS_HANDSHAKE[: len(first)]) and first[5:6] in (b"", _CLIENT_HELLO)
         try:
             hello = parse_client_hello(first) if is_tls and len(first) > 2 else None
         except ValueError:
@@ -66,6 +66,7 @@ class OpenTunnel:
         if hello is None and is_tls:
             raise Refusal("not-whole", "the TLS hello is not whole yet")  # nor is it another addon's to decide
         fits = hello is not None and hello.sni is not None and _same_host(hello.sni, tunnel)
+        tunnel.exchange.sent = fits
         data.layer = TCPLayer(data.context, ignore=True) if fits else _Close(data.context)
 
     def client_disconnected(self, client: Client) -> None:
@@ -79,7 +80,7 @@ class OpenTunnel:
             outcome_record(
                 exchange=tunnel.exchange.id,
                 status=None,
-                outcome="answered",
+                outcome="answered" if tunnel.exchange.sent else "refused",
                 milliseconds=0.0,
                 masked={},
                 scrubbed={},

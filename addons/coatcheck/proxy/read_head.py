@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from mitmproxy import http
 from mitmproxy.connection import Client
 from mitmproxy.net.http import http1
-from mitmproxy.proxy import commands, events
+from mitmproxy.proxy import commands, events, server_hooks
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode, _http1
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 
@@ -54,6 +54,14 @@ class ReadHead:
     def client_disconnected(self, client: Client) -> None:
         """Nothing more is expected."""
         self._stop(client)
+
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        """What comes in the tunnel must begin soon."""
+        self._start(flow.client_conn, HEAD_SECONDS)
+
+    def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """It has begun, also where it is relayed unread."""
+        self._stop(data.client)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """The body must follow in time, however slowly it trickles."""
