@@ -17,7 +17,9 @@ def init(state: StateDirectory) -> None:
     """Make the state directory: master key, vault, and the gateway's CA. What is there is kept."""
     state.create()
     key, where, is_new = find_or_make_master_key(state, os.environ)
-    Vault.create(state.open_database(), key)
+    engine = state.open_database()
+    Vault.create(engine, key)
+    engine.dispose()
     certificate = make_authority(state.ca)
     click.echo(f"state: {state.root}")
     click.echo(f"master key: {where}")
