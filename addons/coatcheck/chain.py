@@ -76,6 +76,7 @@ class Parts:
     approvals: ApprovalStore
     metrics: Metrics
     exchanges: Exchanges
+    scrubbers: ScrubberCache
     hold: HoldCall
     control: ControlPort
     stages: FailClosed
@@ -102,7 +103,8 @@ def build(settings: Settings) -> Parts:
     approvals = ApprovalStore(engine)
     hold = HoldCall(live, exchanges, approvals, journal, maskers, metrics, _show)
     dialling: Dialling = WeakKeyDictionary()
-    WireGate(exchanges, ScrubberCache(), dialling).install()
+    scrubbers = ScrubberCache()
+    WireGate(exchanges, scrubbers, dialling).install()
     mask = Mask(exchanges, maskers, utc_now)
     record = Record(exchanges, journal, recorder, maskers, metrics)
     # The way of one request. Each stage implements the hooks it needs; every hook runs them in this order.
@@ -117,13 +119,13 @@ def build(settings: Settings) -> Parts:
         Inspect(exchanges),
         Authorize(exchanges),
         hold,
-        ReleaseRequest(live, exchanges, journal),
+        ReleaseRequest(live, exchanges, journal, scrubbers),
         mask,
         record,
     ]
     control = ControlPort(live, approvals, metrics, hold.vote)
     return Parts(
-        settings, vault, keys, live, journal, recorder, approvals, metrics, exchanges, hold, control,
+        settings, vault, keys, live, journal, recorder, approvals, metrics, exchanges, scrubbers, hold, control,
         FailClosed(stages, exchanges),
     )  # fmt: skip
 
@@ -226,6 +228,7 @@ class Gateway:
             generation = await asyncio.to_thread(parts.vault.generation)
             if generation != seen:
                 parts.live.snapshot = await asyncio.to_thread(parts.vault.snapshot)
+                parts.scrubbers.clear()  # they hold values in clear
                 seen = generation
 
     @staticmethod

@@ -23,7 +23,6 @@ from coatcheck.policy.decision import Decision
 from coatcheck.policy.model import Policy, Server
 from coatcheck.sessions.recorder import Recording
 from coatcheck.vault.scrub import Hit, Scrubber, ScrubStream
-from coatcheck.vault.snapshot import Credential
 from coatcheck.vault.swap import SwapPlan
 
 ExchangeId = NewType("ExchangeId", str)
@@ -78,8 +77,6 @@ class Exchange:
     passage: Passage | None = None
     sent: bool = False
     """Some byte of this request went to the server."""
-    at_server: tuple[Credential, ...] = ()
-    """The secrets that this server has been or may be given: what its answers are scrubbed of."""
     scrubber: Scrubber | None = None
     scrubbing: ScrubStream | None = None
     encoded: EncodedAnswer | None = None

@@ -1,25 +1,20 @@
 """Two echoing servers and the real gateway before them, with mitmweb."""
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import pytest
+from driver import Driver
+from forms import Watch
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.options import Options
 from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.test import taddons
+from stage import Stage
 
 from coatcheck.exchange import Exchanges
 from coatcheck.proxy.wire import WireGate
 from coatcheck.vault.scrub import ScrubberCache
-
-sys.path.insert(0, str(Path(__file__).parent))  # the modules beside the tests; the suite has no packages
-
-from driver import Driver
-from forms import Watch
-from stage import Stage
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,8 @@
 """The ground of the attacks, once a session, with a gateway on it, once a module."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
 from ground import Ground
 
 

@@ -98,8 +98,9 @@ class HoldCall:
             raise Refusal(
                 "shutting-down", "the gateway is shutting down", status=503, code=GATEWAY_FAULT, retryable=True
             )
+        if held.state == "approved":
+            self._decide_again(flow, exchange, shown, approval.question)
         await self._conclude(held)
-        self._decide_again(flow, exchange, shown, approval.question)
 
     # -- asking ------------------------------------------------------------------------------------------------
 

@@ -11,17 +11,18 @@ from coatcheck.journal.records import request_record
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live
 from coatcheck.proxy.digest import digest_of
-from coatcheck.vault.snapshot import Credential
+from coatcheck.vault.scrub import ScrubberCache
 from coatcheck.vault.swap import Outgoing, plan_swap
 
 
 class ReleaseRequest:
     """Sixth stage: plans the swap, journals, and stamps the release."""
 
-    def __init__(self, live: Live, exchanges: Exchanges, journal: JournalWriter) -> None:
+    def __init__(self, live: Live, exchanges: Exchanges, journal: JournalWriter, scrubbers: ScrubberCache) -> None:
         self._live = live
         self._exchanges = exchanges
         self._journal = journal
+        self._scrubbers = scrubbers
 
     async def request(self, flow: http.HTTPFlow) -> None:
         """The last stage before the wire gate."""
@@ -40,17 +41,11 @@ class ReleaseRequest:
         assert exchange.server is not None
         assert exchange.caller is not None
         outgoing = Outgoing(tuple(request.headers.fields), request.data.path, request.data.content or b"")
-        exchange.swap = plan_swap(
-            outgoing, server=exchange.server, caller=exchange.caller.name, snapshot=self._live.snapshot
-        )
-        exchange.at_server = self._known_to(exchange.server.name, exchange.swap.credentials)
-
-    def _known_to(self, server: str, swapped: tuple[Credential, ...]) -> tuple[Credential, ...]:
-        """All secrets bound to the server: it may say one that an earlier request brought it."""
         snapshot = self._live.snapshot
-        names = {credential.name for credential in swapped}
+        exchange.swap = plan_swap(outgoing, server=exchange.server, caller=exchange.caller.name, snapshot=snapshot)
         try:
-            return (*swapped, *(snapshot.open(name) for name in snapshot.bound_to(server) if name not in names))
+            # of every secret bound to the server: it may say one that an earlier request brought it
+            exchange.scrubber = self._scrubbers.of_server(snapshot, exchange.server.name)
         except VaultError:
             message = "a secret of this server cannot be read"
             raise Refusal("secret-unreadable", message, status=503, code=GATEWAY_FAULT) from None

@@ -210,9 +210,8 @@ class WireGate:
         outgoing = Outgoing(released.headers.fields, released.path, body)
         if exchange.swap:
             outgoing = apply_swap(exchange.swap, outgoing)
-        credentials = exchange.at_server or (exchange.swap.credentials if exchange.swap else ())
-        if credentials:
-            exchange.scrubber = self._scrubbers.get(credentials)
+            if exchange.scrubber is None:  # nothing leaves swapped whose answer would come in unscrubbed
+                exchange.scrubber = self._scrubbers.get(exchange.swap.credentials)
         exchange.sent = True
         exchange.passage = Passage(body, outgoing.body, body_due=bool(body))
         data = copy(released)
