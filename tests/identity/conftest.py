@@ -62,11 +62,12 @@ def jwks(*signers: Signer) -> bytes:
 
 class Publisher:
     """A loopback web server. `pages` maps a path to a body, or to (status, headers, body); `asked` holds the paths
-    asked for. Answers wait for `gate`; `arrived` is set by the first request.
+    asked for; `answers` come before the page, once each. All wait for `gate`; `arrived` is set by the first request.
     """
 
     def __init__(self) -> None:
         self.pages: dict[str, bytes | tuple[int, dict[str, str], bytes]] = {}
+        self.answers: dict[str, list[bytes]] = {}
         self.asked: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -78,7 +79,8 @@ class Publisher:
                 publisher.asked.append(self.path)
                 publisher.arrived.set()
                 publisher.gate.wait(10)
-                page = publisher.pages.get(self.path, (404, {}, b""))
+                first = publisher.answers.get(self.path)
+                page = first.pop(0) if first else publisher.pages.get(self.path, (404, {}, b""))
                 status, headers, body = (200, {}, page) if isinstance(page, bytes) else page
                 self.send_response(status)
                 for name, value in ({"Content-Length": str(len(body))} | headers).items():

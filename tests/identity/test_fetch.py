@@ -3,23 +3,25 @@ import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_network
 
 import pytest
 import trustme
+from tornado.netutil import DefaultLoopResolver
 
-from coatcheck.identity.fetch import MAX_BODY_BYTES, FetchError, fetch
+from coatcheck.identity.fetch import LOOPBACK, MAX_BODY_BYTES, FetchError, fetch
 
 
 async def refused(url: str, **options) -> str:
     with pytest.raises(FetchError) as error:
-        await fetch(url, options.pop("ca", None), **options)
+        await fetch(url, options.pop("ca", None), options.pop("addresses", LOOPBACK), **options)
     return str(error.value)
 
 
 async def test_a_document_on_loopback_is_fetched(publisher):
     publisher.pages["/doc"] = b'{"a":1}'
-    assert await fetch(f"{publisher.url}/doc", None) == b'{"a":1}'
-    assert await fetch(f"{publisher.url}/doc".replace("127.0.0.1", "localhost"), None) == b'{"a":1}'
+    assert await fetch(f"{publisher.url}/doc", None, LOOPBACK) == b'{"a":1}'
+    assert await fetch(f"{publisher.url}/doc".replace("127.0.0.1", "localhost"), None, LOOPBACK) == b'{"a":1}'
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -62,16 +64,49 @@ async def test_a_url_that_must_not_be_fetched_is_refused(url):
     assert await refused(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "listed", "permitted"),
+    [
+        pytest.param("https://127.0.0.1:1/jwks", "127.0.0.1/32", True, id="loopback, listed"),
+        pytest.param("https://127.0.0.1:1/jwks", None, False, id="loopback"),
+        pytest.param("https://localhost:1/jwks", None, False, id="loopback by name"),
+        pytest.param("https://127.0.0.1:1/jwks", "10.0.0.0/8", False, id="another network listed"),
+        pytest.param("https://10.20.0.1/jwks", None, False, id="private"),
+        pytest.param("https://192.168.1.1/jwks", None, False, id="private too"),
+        pytest.param("https://172.16.0.1/jwks", None, False, id="private as well"),
+        pytest.param("https://100.64.0.1/jwks", None, False, id="shared by a carrier"),
+        pytest.param("https://[fd00::1]/jwks", None, False, id="unique local"),
+        pytest.param("https://[::ffff:10.0.0.1]/jwks", None, False, id="private, mapped"),
+        pytest.param("https://[64:ff9b::a00:1]/jwks", None, False, id="private, translated"),
+        pytest.param("https://2130706433:1/jwks", None, False, id="loopback as one number"),
+        pytest.param("https://0x7f.1:1/jwks", None, False, id="loopback in hexadecimal"),
+        pytest.param("https://169.254.169.254/jwks", "10.0.0.0/8", False, id="a metadata service"),
+    ],
+)
+async def test_an_address_that_is_not_public_is_connected_to_only_where_it_is_listed(url, listed, permitted):
+    networks = (ip_network(listed),) if listed else ()
+    said = await refused(url, addresses=networks, timeout_seconds=1)
+    assert ("not public" in said) != permitted
+
+
+async def test_a_name_with_one_public_and_one_private_address_is_not_connected_to(monkeypatch):
+    async def resolve(self, host, port, family=0):
+        return [(2, ("93.184.216.34", port)), (2, ("10.0.0.1", port))]
+
+    monkeypatch.setattr(DefaultLoopResolver, "resolve", resolve)
+    assert "not public" in await refused("https://idp.example/jwks", addresses=())
+
+
 @pytest.mark.parametrize("headers", [{}, {"Content-Length": "", "Connection": "close"}], ids=["announced", "not said"])
 async def test_a_body_beyond_the_limit_is_not_read(publisher, headers):
     publisher.pages |= {"/doc": (200, headers, b" " * 10 * MAX_BODY_BYTES), "/small": b" " * (MAX_BODY_BYTES // 2)}
     assert await refused(f"{publisher.url}/doc")
-    assert len(await fetch(f"{publisher.url}/small", None)) == MAX_BODY_BYTES // 2
+    assert len(await fetch(f"{publisher.url}/small", None, LOOPBACK)) == MAX_BODY_BYTES // 2
 
 
 async def test_a_compressed_body_is_not_expanded(publisher):
     publisher.pages["/doc"] = (200, {"Content-Encoding": "gzip"}, b"as it is")
-    assert await fetch(f"{publisher.url}/doc", None) == b"as it is"
+    assert await fetch(f"{publisher.url}/doc", None, LOOPBACK) == b"as it is"
 
 
 async def test_a_slow_server_is_given_up_on(publisher):
@@ -90,9 +125,9 @@ async def test_a_body_shorter_than_announced_is_an_error(publisher):
 async def test_a_slow_server_does_not_hold_the_event_loop(publisher, other_publisher):
     publisher.pages["/doc"] = other_publisher.pages["/doc"] = b"{}"
     publisher.gate.clear()
-    slow = asyncio.create_task(fetch(f"{publisher.url}/doc", None))
+    slow = asyncio.create_task(fetch(f"{publisher.url}/doc", None, LOOPBACK))
     assert await asyncio.to_thread(publisher.arrived.wait, 5)
-    assert await fetch(f"{other_publisher.url}/doc", None) == b"{}"
+    assert await fetch(f"{other_publisher.url}/doc", None, LOOPBACK) == b"{}"
     assert not slow.done()
     publisher.gate.set()
     assert await slow == b"{}"
@@ -107,7 +142,7 @@ async def test_a_server_that_is_not_there_is_an_error(publisher):
 async def test_the_environments_proxy_is_not_used(publisher, monkeypatch, variable):
     monkeypatch.setenv(variable, "http://127.0.0.1:9")
     publisher.pages["/doc"] = b"{}"
-    assert await fetch(f"{publisher.url}/doc", None) == b"{}"
+    assert await fetch(f"{publisher.url}/doc", None, LOOPBACK) == b"{}"
 
 
 @pytest.fixture
@@ -146,7 +181,7 @@ async def test_a_certificate_is_verified_with_the_given_ca_and_for_the_name(serv
     authority.cert_pem.write_to_path(str(ca))
     other.cert_pem.write_to_path(str(wrong))
     good, misnamed = serve_tls(authority, "localhost"), serve_tls(authority, "elsewhere.example")
-    assert await fetch(f"https://localhost:{good}/", ca) == b"{}"
+    assert await fetch(f"https://localhost:{good}/", ca, LOOPBACK) == b"{}"
     assert "not trusted" in await refused(f"https://localhost:{good}/", ca=wrong)
     assert "not trusted" in await refused(f"https://localhost:{good}/")
     assert "not trusted" in await refused(f"https://localhost:{misnamed}/", ca=ca)

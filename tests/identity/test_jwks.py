@@ -11,6 +11,12 @@ def published(*jwks: object) -> bytes:
     return json.dumps({"keys": list(jwks)}).encode()
 
 
+def test_a_set_of_more_keys_than_an_issuer_has_is_refused(signer):
+    assert len(read_jwks(published(*(signer.jwk(kid=str(n)) for n in range(100))))) == 100
+    with pytest.raises(ValueError, match="more than 100 keys"):
+        read_jwks(published(*(signer.jwk(kid=str(n)) for n in range(101))))
+
+
 @pytest.mark.parametrize(
     ("alg", "fitting"),
     [

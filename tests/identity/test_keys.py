@@ -1,11 +1,15 @@
 import asyncio
 import json
+from datetime import timedelta
+from ipaddress import ip_network
 
 import pytest
 
 from coatcheck.errors import Refusal
-from coatcheck.identity.keys import COOLDOWN_SECONDS, FRESH_SECONDS, MAX_STALE_SECONDS, RETRY_SECONDS, KeySource
+from coatcheck.identity.fetch import LOOPBACK, fetch
+from coatcheck.identity.keys import COOLDOWN_SECONDS, FRESH_SECONDS, RETRY_SECONDS, KeySource
 
+MAX_STALE_SECONDS = 24 * 3600
 DISCOVERY = "/.well-known/openid-configuration"
 
 
@@ -84,25 +88,61 @@ async def test_a_configuration_that_is_not_the_issuers_own_is_not_used(source, s
 
 
 async def test_an_https_issuers_keys_are_not_fetched_over_http(spec, signer):
-    async def fetch(url, ca):
+    async def fetch(url, ca, addresses):
         assert url == "https://idp.acme.dev/.well-known/openid-configuration"
         return b'{"issuer":"https://idp.acme.dev","jwks_uri":"http://127.0.0.1/jwks"}'
 
     assert await refusal(KeySource(fetch), spec(issuer="https://idp.acme.dev"), "k1") == ("issuer-unreachable", 503)
 
 
-async def test_the_issuers_ca_is_used_for_both_documents(spec, signer, tmp_path):
-    asked = []
+async def test_the_issuers_ca_and_addresses_are_used_for_both_documents(spec, signer, tmp_path):
+    asked, private = [], (ip_network("10.20.0.0/16"),)
 
-    async def fetch(url, ca):
-        asked.append((url.rpartition("/")[2], ca))
+    async def fetch(url, ca, addresses):
+        asked.append((url.rpartition("/")[2], ca, addresses))
         if url.endswith("/jwks"):
             return json.dumps({"keys": [signer.jwk()]}).encode()
         return b'{"issuer":"https://idp.acme.dev","jwks_uri":"https://idp.acme.dev/jwks"}'
 
     ca = tmp_path / "ca.pem"
-    await KeySource(fetch).key(spec(issuer="https://idp.acme.dev", ca=ca), "k1", "ES256")
-    assert asked == [("openid-configuration", ca), ("jwks", ca)]
+    await KeySource(fetch).key(spec(issuer="https://idp.acme.dev", ca=ca, addresses=private), "k1", "ES256")
+    assert asked == [("openid-configuration", ca, private), ("jwks", ca, private)]
+
+
+@pytest.mark.parametrize(
+    ("issuer", "jwks_uri", "is_local"),
+    [
+        ("https://idp.acme.dev", None, False),
+        ("https://localhost.acme.dev", None, False),
+        ("https://idp.acme.dev", "https://localhost:8443/jwks", True),
+        ("https://127.0.0.1:8443", None, True),
+        ("https://127.0.0.1:8443", "https://idp.acme.dev/jwks", False),
+    ],
+)
+async def test_this_machine_is_asked_for_keys_only_where_the_policy_names_it(spec, signer, issuer, jwks_uri, is_local):
+    permitted = set()
+
+    async def fetch(url, ca, addresses):
+        permitted.add(tuple(addresses))
+        if url.endswith("/jwks"):
+            return json.dumps({"keys": [signer.jwk()]}).encode()
+        return json.dumps({"issuer": issuer, "jwks_uri": "https://localhost/jwks"}).encode()
+
+    assert same(await KeySource(fetch).key(spec(issuer=issuer, jwks_uri=jwks_uri), "k1", "ES256"), signer)
+    assert permitted == {LOOPBACK if is_local else ()}
+
+
+async def test_a_configuration_cannot_point_at_this_machine_for_a_public_issuer(signer, publisher, spec):
+    publisher.publish(signer)
+    document = {"issuer": "https://idp.acme.dev", "jwks_uri": f"{publisher.url}/jwks".replace("http:", "https:")}
+
+    async def answered(url, ca, addresses):
+        return json.dumps(document).encode() if url.endswith("configuration") else await fetch(url, ca, addresses)
+
+    source = KeySource(answered)
+    assert await refusal(source, spec(issuer="https://idp.acme.dev"), "k1") == ("issuer-unreachable", 503)
+    assert publisher.asked == []
+    assert same(await KeySource().key(spec(), "k1", "ES256"), signer)
 
 
 async def test_stale_keys_are_used_while_one_refresh_runs(source, spec, publisher, signer, new_signer, clock):
@@ -186,6 +226,57 @@ async def test_unknown_keys_cause_one_refresh_a_cooldown(source, spec, publisher
     publisher.publish(signer, rotated)
     clock.advance(COOLDOWN_SECONDS)
     assert same(await source.key(spec(), "k2", "ES256"), rotated)
+
+
+async def test_a_refresh_that_began_before_a_rotation_does_not_hide_the_new_key(
+    source, spec, publisher, signer, new_signer, clock
+):
+    rotated = new_signer("ES256", "k2")
+    publisher.publish(signer)
+    await source.key(spec(), "k1", "ES256")
+    clock.advance(FRESH_SECONDS + 1)
+    publisher.answers["/jwks"] = [publisher.pages["/jwks"]]  # what was read before the rotation, sent after it
+    publisher.publish(rotated)
+    publisher.gate.clear()
+    assert same(await source.key(spec(), "k1", "ES256"), signer)  # begins a refresh
+    waiting = asyncio.create_task(source.key(spec(), "k2", "ES256"))
+    await asyncio.sleep(0)
+    publisher.gate.set()
+    assert same(await waiting, rotated)
+    assert publisher.asked.count("/jwks") == 3
+
+
+async def test_a_fault_while_fetching_counts_as_a_failure(spec, signer, clock):
+    asked = []
+
+    async def fetch(url, ca, addresses):
+        asked.append(url)
+        raise LookupError
+
+    source = KeySource(fetch, clock=clock)
+    with pytest.raises(LookupError):
+        await source.key(spec(), "k1", "ES256")
+    assert await refusal(source, spec(), "k1") == ("issuer-unreachable", 503)
+    assert len(asked) == 1
+    clock.advance(RETRY_SECONDS)
+    with pytest.raises(LookupError):
+        await source.key(spec(), "k1", "ES256")
+
+
+@pytest.mark.parametrize("minutes", [1, 60, 2880])
+async def test_an_issuer_says_how_old_its_keys_may_become(source, spec, publisher, signer, clock, minutes):
+    issuer = spec(max_stale=timedelta(minutes=minutes))
+    publisher.publish(signer)
+    await source.key(issuer, "k1", "ES256")
+    publisher.fails()
+    clock.advance(minutes * 60)
+    assert same(await source.key(issuer, "k1", "ES256"), signer)
+    await settle(source)
+    clock.advance(1)
+    assert await refusal(source, issuer, "k1") == ("issuer-unreachable", 503)
+    publisher.publish(signer)
+    clock.advance(RETRY_SECONDS)
+    assert same(await source.key(issuer, "k1", "ES256"), signer)
 
 
 async def test_an_unknown_key_of_an_issuer_that_is_down_may_be_tried_again(source, spec, publisher, signer):

@@ -235,6 +235,34 @@ async def test_an_issuers_token_signed_with_another_issuers_key_is_refused(
     assert (await verifier.verify(theirs.sign(claims(iss=other_publisher.url)), now=NOW)).issuer == "other"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "typ", "good"),
+    [
+        ("at+jwt", "at+jwt", True),
+        ("at+jwt", "application/at+jwt", True),
+        ("at+jwt", "AT+JWT", True),
+        ("at+jwt", "JWT", False),
+        ("at+jwt", None, False),
+        ("jwt", "JWT", True),
+        ("jwt", "at+jwt", False),
+        (None, "JWT", True),
+        (None, "at+jwt", True),
+        (None, None, True),
+    ],
+)
+async def test_a_token_has_the_type_that_its_issuer_gives_them(
+    publisher, signer, spec, audience, claims, wanted, typ, good
+):
+    publisher.publish(signer)
+    verifier = Verifier({"corp": spec(typ=wanted)}, audience, KeySource())
+    header = {"alg": "ES256", "kid": "k1"} | ({"typ": typ} if typ else {})
+    token = signer.sign_raw(json.dumps(header), json.dumps(claims()))
+    if good:
+        assert await verifier.verify(token, now=NOW)
+    else:
+        assert await refusal(verifier, token) == "wrong-type"
+
+
 async def test_a_token_without_kid_is_verified_with_the_only_key_that_fits(verifier, signer, claims):
     assert await verifier.verify(signer.sign(claims(), kid=None), now=NOW)
 

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 
 CORP = "    issuer: https://idp.example.com/realms/bots\n    algorithms: [ES256, RS256]\n"
@@ -13,6 +15,17 @@ CORP = "    issuer: https://idp.example.com/realms/bots\n    algorithms: [ES256,
         pytest.param("    issuer: https://idp.example.com/realms/bots\n", "", "missing key 'issuer'", id="no issuer"),
         pytest.param("https://idp.example.com/realms", "http://idp.example.com/realms", "not https", id="http"),
         pytest.param("leeway: 10s", "leeway: 61s", "out of range", id="leeway"),
+        pytest.param("leeway: 10s", "max_stale: 8d", "out of range", id="keys too old"),
+        pytest.param("leeway: 10s", "max_stale: 1s", "out of range", id="keys too young"),
+        pytest.param("leeway: 10s", "typ: oauth-id-jag+jwt", "typ cannot be", id="type of another use"),
+        pytest.param("leeway: 10s", "addresses: [10.20.0.1]", "not an address range", id="addresses"),
+        pytest.param("leeway: 10s", "addresses: []", "an empty list", id="no addresses"),
+        pytest.param(
+            "leeway: 10s",
+            "jwks_file: ca.pem\n    addresses: [10.0.0.0/8]",
+            "'addresses' where nothing is fetched",
+            id="addresses of a file",
+        ),
         pytest.param("leeway: 10s", "jwks_file: keys.json", "no such file: keys.json", id="missing key file"),
         pytest.param("leeway: 10s", "jwks_uri: http://idp.example.com/k", "not https", id="keys over http"),
         pytest.param(
@@ -48,6 +61,18 @@ CORP = "    issuer: https://idp.example.com/realms/bots\n    algorithms: [ES256,
 def test_who_is_believed_must_be_told_apart(draft, old, new, what):
     found = draft.faults(draft.edited(old, new))
     assert any(what in said for _, said, _ in found), found
+
+
+def test_an_issuer_says_where_its_keys_are_how_old_they_may_be_and_what_its_tokens_are_typed(draft):
+    more = "leeway: 10s\n    typ: at+jwt\n    max_stale: 2h\n    addresses: [10.20.0.0/16]"
+    corp = draft.load(draft.edited("leeway: 10s", more)).issuers["corp"]
+    assert (corp.typ, corp.max_stale, list(map(str, corp.addresses))) == (
+        "at+jwt",
+        timedelta(hours=2),
+        ["10.20.0.0/16"],
+    )
+    plain = draft.load().issuers["corp"]
+    assert (plain.typ, plain.max_stale, plain.addresses) == (None, timedelta(hours=24), ())
 
 
 def test_two_identities_of_the_same_claims_are_refused(draft):

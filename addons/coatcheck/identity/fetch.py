@@ -1,14 +1,15 @@
 """Fetching an issuer's documents.
 
 Law: https with a verified certificate, or http on loopback; no redirect is followed, no environment proxy used.
-Law: link-local addresses, where clouds keep their metadata services, are never connected to.
+Law: only public addresses are connected to, and those the issuer lists; loopback where the policy's own URL names it.
+Where one of a name's addresses is refused, none is connected to: a mixed answer is an attempt to rebind it.
 """
 
 import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, override
 from urllib.parse import SplitResult, urlsplit
@@ -18,9 +19,13 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.netutil import DefaultLoopResolver
 from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient
 
-type Fetch = Callable[[str, Path | None], Awaitable[bytes]]
-"""`fetch(url, ca)`: the body of a 200 answer; raises `FetchError`."""
+from coatcheck.http.addresses import reachable
+from coatcheck.policy.model import Network
 
+type Fetch = Callable[[str, Path | None, Sequence[Network]], Awaitable[bytes]]
+"""`fetch(url, ca, addresses)`: the body of a 200 answer; raises `FetchError`."""
+
+LOOPBACK: tuple[Network, ...] = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
 TIMEOUT_SECONDS = 5.0
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -29,8 +34,11 @@ class FetchError(Exception):
     """A document could not be had. The text says why, without anything the server sent."""
 
 
-async def fetch(url: str, ca: Path | None, *, timeout_seconds: float = TIMEOUT_SECONDS) -> bytes:
-    """The body of a 200 answer to GET `url`, at most 1 MiB. `ca` is a PEM file to trust instead of certifi's.
+async def fetch(
+    url: str, ca: Path | None, addresses: Sequence[Network] = (), *, timeout_seconds: float = TIMEOUT_SECONDS
+) -> bytes:
+    """The body of a 200 answer to GET `url`, at most 1 MiB. `ca` is a PEM file to trust instead of certifi's;
+    `addresses` are the networks its host may resolve to although they are not public.
 
     Raises `FetchError` for any other answer, within `timeout_seconds`.
     """
@@ -38,7 +46,7 @@ async def fetch(url: str, ca: Path | None, *, timeout_seconds: float = TIMEOUT_S
     try:
         # Reading the roots takes some 20 ms of CPU: not on the event loop.
         context = await asyncio.to_thread(_tls, ca) if parts.scheme == "https" else None
-        return await _get(url, context, timeout_seconds)
+        return await _get(url, context, addresses, timeout_seconds)
     except HTTPTimeoutError:
         raise FetchError(f"no answer within {timeout_seconds:g} s") from None
     except HTTPClientError as error:
@@ -49,9 +57,9 @@ async def fetch(url: str, ca: Path | None, *, timeout_seconds: float = TIMEOUT_S
         raise FetchError(getattr(error, "strerror", None) or "the connection failed") from None
 
 
-async def _get(url: str, context: ssl.SSLContext | None, timeout_seconds: float) -> bytes:
+async def _get(url: str, context: ssl.SSLContext | None, addresses: Sequence[Network], timeout_seconds: float) -> bytes:
     client = SimpleAsyncHTTPClient(
-        force_instance=True, resolver=_Resolver(), max_body_size=MAX_BODY_BYTES, max_buffer_size=MAX_BODY_BYTES
+        force_instance=True, resolver=_Resolver(addresses), max_body_size=MAX_BODY_BYTES, max_buffer_size=MAX_BODY_BYTES
     )
     try:
         response = await client.fetch(
@@ -103,19 +111,15 @@ def is_loopback(host: str) -> bool:
 class _Resolver(DefaultLoopResolver):
     """Names become addresses once, and the address that was checked is the one connected to."""
 
+    def initialize(self, listed: Sequence[Network]) -> None:
+        """Tornado's configurable classes are set up here, not in `__init__`."""
+        self._listed = listed
+
     @override
     async def resolve(
         self, host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[tuple[int, Any]]:  # tornado's own type: an address as the socket module wants it
         found = await super().resolve(host, port, family)
-        for _, address in found:
-            if not _may_reach(ipaddress.ip_address(address[0].partition("%")[0])):
-                raise FetchError("the host resolves to an address that is never connected to")
+        if not all(reachable(address[0], self._listed) for _, address in found):
+            raise FetchError("the host resolves to an address that is not public; list it under addresses:")
         return found
-
-
-def _may_reach(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Private addresses are fine: an operator named this issuer, and its certificate is verified."""
-    mapped = getattr(address, "ipv4_mapped", None)
-    plain = mapped if mapped is not None else address
-    return not (plain.is_link_local or plain.is_multicast or plain.is_unspecified)

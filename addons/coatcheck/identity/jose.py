@@ -25,7 +25,7 @@ ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "E
 _PART = r"[A-Za-z0-9_-]+"
 _COMPACT = re.compile(rf"({_PART})\.({_PART})\.({_PART})")
 _KEY_BEARING = ("jku", "jwk", "x5u", "x5c")
-_TYPES = frozenset({"jwt", "jose", "at+jwt"})
+_TYPES = frozenset({None, "jwt", "jose", "at+jwt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,11 @@ class JoseHeader:
     alg: str
     kid: str | None = None
     typ: str | None = None
+
+    @property
+    def media_type(self) -> str | None:
+        """`typ` in lower case and without `application/`: two spellings of one type are one (RFC 7515 4.1.9)."""
+        return None if self.typ is None else self.typ.lower().removeprefix("application/")
 
 
 def read_header(token: str) -> JoseHeader:
@@ -55,10 +60,10 @@ def read_header(token: str) -> JoseHeader:
     alg = _text(header, "alg")
     if alg is None:
         raise _malformed("the token's header has no alg")
-    typ = _text(header, "typ")
-    if typ is not None and typ.lower().removeprefix("application/") not in _TYPES:
+    found = JoseHeader(alg=alg, kid=_text(header, "kid"), typ=_text(header, "typ"))
+    if found.media_type not in _TYPES:
         raise _malformed("the token's typ is not that of an access or identity token")
-    return JoseHeader(alg=alg, kid=_text(header, "kid"), typ=typ)
+    return found
 
 
 def read_claims(token: str) -> dict[str, Json]:

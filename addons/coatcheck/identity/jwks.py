@@ -7,6 +7,7 @@ Law: a secret or private key in a published set is never used.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -20,6 +21,11 @@ from coatcheck.mcp.call import Json
 type AllowedPublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
 MIN_RSA_BITS = 2048
+MAX_RSA_BITS = 8192
+"""A longer one makes a signature slow to verify and no safer."""
+
+MAX_KEYS = 100
+"""Of one set: more are not an issuer's, and each costs time to read."""
 
 _CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 _KINDS: Mapping[str, type[RSAAlgorithm | ECAlgorithm | OKPAlgorithm]] = {
@@ -57,6 +63,8 @@ def read_jwks(data: bytes) -> tuple[PublishedKey, ...]:
     """
     found = read_object(data).get("keys")
     members = found if isinstance(found, list) else []
+    if len(members) > MAX_KEYS:
+        raise ValueError(f"a JWK Set of more than {MAX_KEYS} keys")
     keys = tuple(key for jwk in members if isinstance(jwk, dict) and (key := _usable(jwk)) is not None)
     if not keys:
         raise ValueError("no JWK Set with a key that could verify a token")
@@ -75,11 +83,11 @@ def _usable(jwk: Mapping[str, Json]) -> PublishedKey | None:
         return None
     try:
         key = _KINDS[kind].from_jwk(dict(jwk))
-    except (PyJWTError, ValueError, TypeError, KeyError, AttributeError):
+    except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
     # A JWK with a private half makes a private key, which is none of these.
     if isinstance(key, RSAPublicKey):
-        return PublishedKey(kid, alg, key) if key.key_size >= MIN_RSA_BITS else None
+        return PublishedKey(kid, alg, key) if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS else None
     if isinstance(key, EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey):
         return PublishedKey(kid, alg, key)
     return None

@@ -58,8 +58,8 @@ class Verifier:
         """What the token says, once all of it holds. Remembers it.
 
         Raises `Refusal`: 401 `token-malformed`, `token-too-large`, `claim-missing`, `wrong-issuer`, `wrong-audience`,
-        `algorithm-not-allowed`, `token-expired`, `token-not-yet-valid`, `lifetime-too-long`, `token-bound`,
-        `unknown-key`, `bad-signature`; 503 `issuer-unreachable`.
+        `wrong-type`, `algorithm-not-allowed`, `token-expired`, `token-not-yet-valid`, `lifetime-too-long`,
+        `token-bound`, `unknown-key`, `bad-signature`; 503 `issuer-unreachable`.
         """
         generation = self._generation
         header, claims = read_header(token), read_claims(token)
@@ -67,6 +67,8 @@ class Verifier:
         if header.alg not in ALGORITHMS or header.alg not in issuer.algorithms:
             allowed = ", ".join(issuer.algorithms)
             raise _refused("algorithm-not-allowed", f"issuer {issuer.name} signs with {allowed}")
+        if issuer.typ not in {None, header.media_type}:
+            raise _refused("wrong-type", f"tokens of issuer {issuer.name} have the typ {issuer.typ}")
         # The cheap checks come first: a token that fails them costs neither a fetch nor a signature.
         check_audience(claims, self._audience)
         expires_at = check_times(claims, issuer, now=now)

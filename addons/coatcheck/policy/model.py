@@ -40,10 +40,16 @@ class IssuerSpec:
     jwks_uri: str | None = None
     jwks_file: Path | None = None
     ca: Path | None = None
+    addresses: tuple[Network, ...] = ()
+    """Networks that its hosts may resolve to although they are not public."""
     groups_claim: str | None = None
     """Dotted path of the claim that lists groups, such as `realm_access.roles`."""
     leeway: timedelta = timedelta(0)
     max_lifetime: timedelta = timedelta(hours=24)
+    max_stale: timedelta = timedelta(hours=24)
+    """How old its keys may become while they cannot be fetched anew."""
+    typ: str | None = None
+    """The `typ` its tokens must have, lower case without `application/` (RFC 8725 3.11)."""
     preset: str | None = None
 
 

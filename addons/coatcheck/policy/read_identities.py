@@ -6,11 +6,13 @@ asymmetric algorithms, over https.
 
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
 from coatcheck.identity.presets import PRESETS
-from coatcheck.policy.model import ClaimPattern, Identity, IssuerSpec
-from coatcheck.policy.read_places import Place, read_file, read_url
+from coatcheck.policy.model import ClaimPattern, Identity, IssuerSpec, Network
+from coatcheck.policy.read_places import Place, read_file, read_network, read_url
 from coatcheck.policy.scope import Entry, Sections
 from coatcheck.policy.shape import (
     Findings,
@@ -31,10 +33,17 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 
 MAX_LEEWAY = timedelta(seconds=60)
 MAX_LIFETIME = timedelta(days=30)
+MAX_STALE = timedelta(days=7)
+
+TYPES = ("JWT", "JOSE", "at+jwt")
+"""What an access or identity token may be typed as (RFC 7519 5.1, RFC 9068 2.1, SPIFFE JWT-SVID 2.3)."""
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
-_ISSUER_KEYS = ("preset", "issuer", "algorithms", "groups", "jwks_uri", "jwks_file", "ca", "leeway", "max_lifetime")
+_ISSUER_KEYS = (
+    *("preset", "issuer", "algorithms", "typ", "groups", "leeway", "max_lifetime"),
+    *("jwks_uri", "jwks_file", "ca", "addresses", "max_stale"),
+)
 _IDENTITY_KEYS = ("groups", "owner", "expires", "disabled")
 
 
@@ -65,11 +74,8 @@ def _read_issuer(entry: Entry, findings: Findings) -> IssuerSpec | None:
             form.report(entry.at, f"missing key 'issuer' in issuer {entry.name}", "the exact `iss` of its tokens")
         if "preset" not in form and "algorithms" not in form:
             form.report(entry.at, f"missing key 'algorithms' in issuer {entry.name}", "such as [ES256, RS256]")
-    if "jwks_uri" in form and "jwks_file" in form:
-        form.report(form.at_key("jwks_file"), "both 'jwks_uri' and 'jwks_file'", "keep one")
-    jwks_uri = form.read("jwks_uri", _read_issuer_url, what="jwks_uri")
-    jwks_file = form.read("jwks_file", read_file, entry.folder, what="jwks_file")
-    ca = form.read("ca", read_file, entry.folder, what="ca")
+    keys = _read_key_place(form, entry.folder)
+    typ = form.read("typ", read_choice, TYPES, what="typ")
     groups = form.read("groups", read_text, what="groups")
     leeway = form.read("leeway", read_duration, what="leeway", low=timedelta(0), high=MAX_LEEWAY)
     shortest = timedelta(seconds=1)
@@ -81,14 +87,43 @@ def _read_issuer(entry: Entry, findings: Findings) -> IssuerSpec | None:
         name=entry.name,
         issuer=issuer,
         algorithms=algorithms,
-        jwks_uri=jwks_uri.url if jwks_uri else None,
-        jwks_file=jwks_file,
-        ca=ca,
+        jwks_uri=keys.uri,
+        jwks_file=keys.file,
+        ca=keys.ca,
+        addresses=keys.addresses,
+        max_stale=keys.max_stale,
         groups_claim=groups or (preset.groups_claim if preset else None),
         leeway=leeway or timedelta(0),
         max_lifetime=lifetime or timedelta(hours=24),
+        typ=typ.lower() if typ else None,
         preset=name,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyPlace:
+    """Where an issuer's keys come from; its own discovery document where neither `uri` nor `file` is given."""
+
+    uri: str | None
+    file: Path | None
+    ca: Path | None
+    addresses: tuple[Network, ...]
+    max_stale: timedelta
+
+
+def _read_key_place(form: Form, folder: Path) -> _KeyPlace:
+    if "jwks_uri" in form and "jwks_file" in form:
+        form.report(form.at_key("jwks_file"), "both 'jwks_uri' and 'jwks_file'", "keep one")
+    for key in ("ca", "addresses"):
+        if key in form and "jwks_file" in form:
+            form.report(form.at_key(key), f"{key!r} where nothing is fetched", "remove it, or 'jwks_file'")
+    uri = form.read("jwks_uri", _read_issuer_url, what="jwks_uri")
+    file = form.read("jwks_file", read_file, folder, what="jwks_file")
+    ca = form.read("ca", read_file, folder, what="ca")
+    addresses: tuple[Network, ...] = form.read_list("addresses", _read_address)
+    shortest = timedelta(minutes=1)
+    stale = form.read("max_stale", read_duration, what="max_stale", low=shortest, high=MAX_STALE)
+    return _KeyPlace(uri.url if uri else None, file, ca, addresses, stale or timedelta(hours=24))
 
 
 def _read_issuer_url(node: Node, findings: Findings, *, what: str) -> Place | None:
@@ -97,6 +132,10 @@ def _read_issuer_url(node: Node, findings: Findings, *, what: str) -> Place | No
     if place and place.scheme == "http" and not place.is_loopback:
         findings.report(node.at, f"{what} is not https", f"write https://{place.url.partition('://')[2]}")
     return place
+
+
+def _read_address(node: Node, findings: Findings) -> Network | None:
+    return read_network(node, findings, what="addresses")
 
 
 def _read_algorithm(node: Node, findings: Findings) -> str | None:
