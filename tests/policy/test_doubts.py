@@ -1,3 +1,5 @@
+import pytest
+
 from coatcheck.policy.doubts import doubts
 
 
@@ -21,6 +23,54 @@ def test_what_is_likely_a_mistake_is_named(draft):
     assert "rule no-secrets-api is a shadow" in found
     assert "rule open lets anyone call every tool" in found
     assert "server prices: no rule is about it" in found
+
+
+CLAIMS = '{repository_id: "74627617", ref: refs/heads/main}'
+
+
+@pytest.mark.parametrize(
+    ("claims", "doubted"),
+    [
+        ("{repository: acme/shop}", True),
+        ("{repository: acme/shop, ref: refs/heads/main}", True),
+        ("{repository_owner: acme, environment: production}", True),
+        ('{sub: "repo:acme/shop:*"}', True),
+        ("{ref: refs/heads/main}", True),
+        ('{repository_id: "7*"}', True),
+        ('{repository_id: ["74627617", "8*"]}', True),
+        ('{repository_id: "74627617"}', False),
+        ("{repository_id: 74627617}", False),
+        ('{repository: acme/shop, repository_owner_id: "12"}', False),
+        ('{sub: "repo:acme@12/shop@74627617:*"}', False),
+    ],
+)
+def test_an_identity_of_github_that_is_told_by_names_alone_is_named(draft, claims, doubted):
+    found = said(draft.load(draft.edited(CLAIMS, claims)))
+    assert any("someone else can take over" in one for one in found) == doubted
+
+
+def test_a_reviewer_that_is_told_by_names_alone_is_named(draft):
+    text = draft.edited("sre: {issuer: corp, claims: {groups: sre}}", "sre: {issuer: github, claims: {actor: ada}}")
+    assert "reviewer sre: it is told by actor alone, which someone else can take over" in said(draft.load(text))
+
+
+@pytest.mark.parametrize(
+    ("twin", "doubted"),
+    [
+        ('{repository_id: "74627617"}', True),
+        ('{repository_id: "74627617", environment: production}', True),
+        ('{repository_id: "74627617", ref: "refs/heads/*"}', True),
+        ('{repository_id: "74627617", ref: [refs/heads/dev, refs/heads/main]}', True),
+        ('{repository_owner_id: "12"}', True),
+        ('{repository_id: "74627617", ref: refs/heads/dev}', False),
+        ('{repository_id: "74627617", ref: "refs/tags/*"}', False),
+        ("{repository_id: 74627617}", False),
+    ],
+)
+def test_two_identities_that_one_token_could_be_are_named(draft, twin, doubted):
+    more = f"  twin:\n    issuer: github\n    claims: {twin}\n"
+    found = said(draft.load(draft.edited("reviewers:\n", more + "reviewers:\n")))
+    assert ("identity twin: a token can be both this and identity shop-ci, and is then refused" in found) == doubted
 
 
 def test_an_identity_that_no_rule_names_and_a_policy_that_permits_nothing_are_named(draft):

@@ -76,6 +76,29 @@ def explain_match(
     return out
 
 
+def can_both_match(one: Mapping[str, ClaimPattern], other: Mapping[str, ClaimPattern]) -> bool:
+    """Whether some token could have the claims that both ask for: no claim named in both keeps them apart.
+
+    A claim that lists values may match two patterns that differ; such a pair is taken to be kept apart.
+    """
+    return all(
+        any(_meet(a, b) for a in _values(one[name]) for b in _values(other[name])) for name in one.keys() & other.keys()
+    )
+
+
+def _values(pattern: ClaimPattern) -> tuple[str | int | bool, ...]:
+    return pattern if isinstance(pattern, tuple) else (pattern,)
+
+
+def _meet(a: str | int | bool, b: str | int | bool) -> bool:
+    """Whether some value is meant by both. Of two globs only the ends are compared."""
+    if isinstance(a, str) and isinstance(b, str) and "*" in a and "*" in b:
+        (a_first, *_, a_last), (b_first, *_, b_last) = a.split("*"), b.split("*")
+        is_same_start = a_first.startswith(b_first) or b_first.startswith(a_first)
+        return is_same_start and (a_last.endswith(b_last) or b_last.endswith(a_last))
+    return _equals(a, b) or _equals(b, a)
+
+
 def is_expired(identity: Identity, *, now: datetime) -> bool:
     """Whether its day has passed: an identity is good through the day it `expires`, in UTC."""
     return identity.expires is not None and now.date() > identity.expires

@@ -3,16 +3,19 @@
 Law: a doubt never changes a decision; what is surely wrong is refused by the loader.
 """
 
+import re
 from collections.abc import Iterator
+from itertools import combinations
 
 from coatcheck.errors import Problem
+from coatcheck.identity.match import can_both_match
 from coatcheck.identity.presets import PRESETS
-from coatcheck.policy.model import Identity, Policy
+from coatcheck.policy.model import ClaimPattern, Identity, Policy, Reviewer
 
 
 def doubts(policy: Policy) -> list[Problem]:
     """What a careful reader would ask about; each with what to do."""
-    return [*_about_rules(policy), *_about_identities(policy), *_about_servers(policy)]
+    return [*_about_rules(policy), *_about_identities(policy), *_about_reviewers(policy), *_about_servers(policy)]
 
 
 def _about_rules(policy: Policy) -> Iterator[Problem]:
@@ -35,20 +38,37 @@ def _about_identities(policy: Policy) -> Iterator[Problem]:
             yield Problem(where, "no rule names it")
         if identity.expires is None:
             yield Problem(where, "it never expires", "add expires: YYYY-MM-DD")
-        mutable = _only_mutable(policy, identity)
-        if mutable:
+        yield from _about_claims(policy, identity, where)
+    for one, other in combinations(policy.identities.values(), 2):
+        if one.issuer == other.issuer and can_both_match(one.claims, other.claims):
             yield Problem(
-                where, f"it is told by {', '.join(mutable)} alone, which someone else can take over", "match an id"
+                f"identity {other.name}",
+                f"a token can be both this and identity {one.name}, and is then refused",
+                "name a claim in both, with different values",
             )
 
 
-def _only_mutable(policy: Policy, identity: Identity) -> list[str]:
-    """The claims an identity is told by, where its issuer's preset knows all of them as names that can change hands."""
-    issuer = policy.issuers.get(identity.issuer)
+def _about_reviewers(policy: Policy) -> Iterator[Problem]:
+    for name, reviewer in policy.reviewers.items():
+        yield from _about_claims(policy, reviewer, f"reviewer {name}")
+
+
+def _about_claims(policy: Policy, one: Identity | Reviewer, where: str) -> Iterator[Problem]:
+    """Where an issuer gives tokens to many owners, who is told by names alone can be taken over."""
+    issuer = policy.issuers.get(one.issuer) if one.issuer else None
     preset = PRESETS.get(issuer.preset) if issuer and issuer.preset else None
-    if preset is None or not set(identity.claims) <= set(preset.mutable_claims):
-        return []
-    return sorted(identity.claims)
+    if preset is None or not preset.pins or not one.claims:
+        return
+    if not any(_is_pinned(one.claims[claim], values) for claim, values in preset.pins.items() if claim in one.claims):
+        told_by = ", ".join(sorted(one.claims))
+        ids = " or ".join(claim for claim in preset.pins if claim != "sub") or "sub"
+        yield Problem(where, f"it is told by {told_by} alone, which someone else can take over", f"match {ids} as well")
+
+
+def _is_pinned(pattern: ClaimPattern, values: str) -> bool:
+    """Whether every value the pattern may take stays with its owner."""
+    wanted = pattern if isinstance(pattern, tuple) else (pattern,)
+    return all(re.fullmatch(values, str(value)) for value in wanted)
 
 
 def _about_servers(policy: Policy) -> Iterator[Problem]:
