@@ -8,9 +8,11 @@ import ipaddress
 import json
 import re
 import ssl
+from collections.abc import Mapping
 from typing import TextIO
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
+from coatcheck.client.sources import CallerToken
 from coatcheck.errors import CoatcheckError
 from coatcheck.mcp.call import Json
 from coatcheck_cli.options import printable
@@ -19,6 +21,8 @@ DEFAULT_CONTROL = "http://127.0.0.1:8082"
 TIMEOUT_SECONDS = 30
 MAX_ANSWER = 1024 * 1024
 MAX_TOKEN = 64 * 1024
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name of RFC 8693
+JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
@@ -36,23 +40,46 @@ def read_token(file: TextIO) -> str:
 
 def decide_remotely(control: str, approval_id: str, verdict: str, reason: str | None, token: str) -> dict[str, Json]:
     """POST /approvals/ID; returns the approval as it then is. Raises `CoatcheckError`."""
-    url = _checked(control)
     body = json.dumps({"verdict": verdict, "reason": reason})
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Accept": "application/json"}
+    status, answer = _post(control, f"/approvals/{approval_id}", body, headers)
+    if status == 200 and "id" in answer:
+        return answer
+    raise CoatcheckError(_reason(status, answer), where=approval_id, hint=_hint(status))
+
+
+def exchange_token(control: str, token: CallerToken) -> CallerToken:
+    """POST /token (RFC 8693 section 2): the session token for a platform's token. Raises `CoatcheckError`."""
+    body = urlencode({"grant_type": TOKEN_EXCHANGE, "subject_token": token.value, "subject_token_type": JWT_TYPE})
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+    status, answer = _post(control, "/token", body, headers)
+    session = answer.get("access_token")
+    if status == 200 and isinstance(session, str) and len(session) <= MAX_TOKEN and _TOKEN.fullmatch(session):
+        return CallerToken(session)
+    if status == 200:
+        hint = "--control is the gateway's control port"
+        raise CoatcheckError("what answers gives no session token", where=control, hint=hint)
+    hint = {404: "this gateway exchanges no tokens; --no-exchange uses the platform's own"}.get(
+        status, "coatcheck identities explain says what is wrong with a token; --no-exchange uses it as it is"
+    )
+    # Whoever answers has the token, and might say it back.
+    what = _oauth_reason(status, answer).replace(token.value, "…")
+    raise CoatcheckError(f"the token was not exchanged: {what}", where=control, hint=hint)
+
+
+def _post(control: str, path: str, body: str, headers: Mapping[str, str]) -> tuple[int, dict[str, Json]]:
+    """Status and JSON answer, empty where it is none. Raises `CoatcheckError` where nobody answers."""
+    url = _checked(control)
     connection = _connection(url)
     try:
-        connection.request("POST", f"{url.path.rstrip('/')}/approvals/{approval_id}", body, headers)
+        connection.request("POST", f"{url.path.rstrip('/')}{path}", body, dict(headers))
         response = connection.getresponse()
-        status, data = response.status, response.read(MAX_ANSWER)
+        return response.status, _parse(response.read(MAX_ANSWER))
     except (OSError, http.client.HTTPException) as error:
         what = f"the control port does not answer: {getattr(error, 'strerror', None) or type(error).__name__}"
         raise CoatcheckError(what, where=control, hint="is the gateway running? see --control") from error
     finally:
         connection.close()
-    answer = _parse(data)
-    if status == 200 and "id" in answer:
-        return answer
-    raise CoatcheckError(_reason(status, answer), where=approval_id, hint=_hint(status))
 
 
 def _checked(control: str) -> SplitResult:
@@ -104,6 +131,14 @@ def _reason(status: int, answer: dict[str, Json]) -> str:
     if isinstance(error, str) and error:
         return printable(error)
     return f"the control port answered {status}"
+
+
+def _oauth_reason(status: int, answer: dict[str, Json]) -> str:
+    """RFC 6749 section 5.2: a code, and words for people."""
+    code, words = answer.get("error"), answer.get("error_description")
+    if not isinstance(code, str) or not isinstance(words, str) or not words:
+        return _reason(status, answer)
+    return f"{printable(code)}: {printable(words)}"
 
 
 def _hint(status: int) -> str | None:

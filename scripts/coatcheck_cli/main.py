@@ -16,6 +16,8 @@ COMMANDS = {
     "init": "coatcheck_cli.init:init",
     "run": "coatcheck_cli.run:run",
     "status": "coatcheck_cli.status:status",
+    "exec": "coatcheck_cli.exec:exec_",
+    "env": "coatcheck_cli.env:env",
     "vault": "coatcheck_cli.vault:vault",
     "identities": "coatcheck_cli.identities:identities",
     "policy": "coatcheck_cli.policy:policy",
