@@ -9,9 +9,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 from mitmproxy import ctx, hooks, http
@@ -23,11 +24,15 @@ from coatcheck import __version__
 from coatcheck.approvals.store import ApprovalStore
 from coatcheck.control.metrics import Metrics
 from coatcheck.control.server import ControlPort
+from coatcheck.control.tokens import TokenExchange
 from coatcheck.errors import CoatcheckError
 from coatcheck.exchange import Dialling, Exchanges, Tunnels
 from coatcheck.identity.keys import KeySource
+from coatcheck.identity.one_time import UsedTokens
+from coatcheck.identity.session_store import IssuedToken, SessionStore
+from coatcheck.identity.session_tokens import SessionTokens
 from coatcheck.identity.verify import Verifier
-from coatcheck.journal.records import lifecycle_record
+from coatcheck.journal.records import lifecycle_record, token_record
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live, utc_now
 from coatcheck.policy.load import load_policy
@@ -50,6 +55,7 @@ from coatcheck.proxy.wire import WireGate
 from coatcheck.sessions.read import open_session
 from coatcheck.sessions.recorder import SessionRecorder
 from coatcheck.settings import OPTIONS, Settings, check_names, read_settings
+from coatcheck.vault.crypto import Sealer
 from coatcheck.vault.keys import find_master_key
 from coatcheck.vault.scrub import ScrubberCache
 from coatcheck.vault.store import Vault
@@ -71,6 +77,7 @@ class Parts:
     vault: Vault
     keys: KeySource
     live: Live
+    sessions: SessionTokens
     journal: JournalWriter
     recorder: SessionRecorder
     approvals: ApprovalStore
@@ -94,6 +101,7 @@ def build(settings: Settings) -> Parts:
             raise CoatcheckError(f"no server {entry.server!r} in the policy", where="coatcheck_reverse")
     keys = KeySource()
     live = Live(policy, Verifier(policy.issuers, policy.audience, keys), snapshot)
+    sessions = SessionTokens(SessionStore(engine), Sealer(key.derive("session-tokens")), vault.id)
     exchanges: Exchanges = WeakKeyDictionary()
     tunnels: Tunnels = WeakKeyDictionary()
     metrics = Metrics()
@@ -113,7 +121,7 @@ def build(settings: Settings) -> Parts:
     stages = [
         read_head,
         Guard(live, exchanges, tunnels, dialling, settings.reverse),
-        Identify(live, exchanges, tunnels),
+        Identify(live, exchanges, tunnels, sessions),
         Limit(exchanges),
         OpenTunnel(exchanges, tunnels, journal),
         Inspect(exchanges),
@@ -123,10 +131,11 @@ def build(settings: Settings) -> Parts:
         mask,
         record,
     ]
-    control = ControlPort(live, approvals, metrics, hold.vote)
+    exchange = TokenExchange(live, sessions, UsedTokens(engine), _note("issued", journal))
+    control = ControlPort(live, approvals, metrics, hold.vote, exchange.routes())
     return Parts(
-        settings, vault, keys, live, journal, recorder, approvals, metrics, exchanges, scrubbers, hold, control,
-        FailClosed(stages, exchanges),
+        settings, vault, keys, live, sessions, journal, recorder, approvals, metrics, exchanges, scrubbers, hold,
+        control, FailClosed(stages, exchanges),
     )  # fmt: skip
 
 
@@ -190,7 +199,9 @@ class Gateway:
             _refuse_start(error)
         if app := getattr(ctx.master, "app", None):
             console.lock(app)
-        for work in (parts.hold.watch(), self._watch_vault(parts), self._watch_idle(parts), self._warm(parts)):
+        watch_sessions = parts.sessions.watch(parts.live.problems, _note("revoked", parts.journal))
+        watches = (parts.hold.watch(), watch_sessions, self._watch_vault(parts), self._watch_idle(parts))
+        for work in (*watches, self._warm(parts)):
             task = asyncio.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -262,6 +273,15 @@ async def _listen(parts: Parts) -> None:
     if not await ctx.master.addons.get("proxyserver").setup_servers():
         hint = "the lines above say why; --listen-host, --listen-port and coatcheck_reverse choose addresses"
         raise CoatcheckError("cannot listen", where="proxy", hint=hint)
+
+
+def _note(event: Literal["issued", "revoked"], journal: JournalWriter) -> Callable[[IssuedToken], Awaitable[None]]:
+    """Journals what became of a session token."""
+
+    async def note(token: IssuedToken) -> None:
+        await journal.append("token", token_record(event=event, token=token))
+
+    return note
 
 
 def _in_flight(parts: Parts) -> bool:

@@ -18,6 +18,7 @@ from coatcheck.identity.verify import Verifier
 from coatcheck.policy.load import load_policy
 from coatcheck.policy.model import Identity, Policy
 from coatcheck_cli.options import json_option, policy_option, printable, show
+from coatcheck_cli.session_tokens import revoke, tokens
 
 EXPLAIN_HINTS = {
     "wrong-issuer": "declare the issuer under issuers:, its URL exactly as in the token",
@@ -28,7 +29,11 @@ EXPLAIN_HINTS = {
 
 @click.group()
 def identities() -> None:
-    """Non-human identities: who is declared, and whose token this is."""
+    """Non-human identities: who is declared, whose token this is, and which session tokens are out."""
+
+
+identities.add_command(tokens)
+identities.add_command(revoke)
 
 
 @identities.command("list")

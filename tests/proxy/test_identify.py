@@ -2,7 +2,8 @@
 
 import base64
 import json
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -11,10 +12,15 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, ExchangeId, Tunnel
 from coatcheck.identity.keys import KeySource
+from coatcheck.identity.match import match_identity
+from coatcheck.identity.session_store import SessionStore
+from coatcheck.identity.session_tokens import SessionTokens
 from coatcheck.identity.verify import Verifier
 from coatcheck.live import Live
 from coatcheck.policy.model import Identity, IssuerSpec, Policy
 from coatcheck.proxy.identify import Identify
+from coatcheck.state import StateDirectory
+from coatcheck.vault.crypto import Sealer
 from story.issuer import Issuer
 
 AUDIENCE = "https://gateway.shop.example"
@@ -43,8 +49,22 @@ def tunnels():
 
 
 @pytest.fixture
-def identify(live, exchanges, tunnels) -> Identify:
-    return Identify(live, exchanges, tunnels)
+def engine(tmp_path):
+    state = StateDirectory(tmp_path / "state")
+    state.create()
+    engine = state.open_database()
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sessions(engine) -> SessionTokens:
+    return SessionTokens(SessionStore(engine), Sealer(b"k" * 32), "v" * 32)
+
+
+@pytest.fixture
+def identify(live, exchanges, tunnels, sessions) -> Identify:
+    return Identify(live, exchanges, tunnels, sessions)
 
 
 @pytest.fixture
@@ -280,3 +300,120 @@ async def test_what_was_refused_already_gets_no_caller_and_still_loses_its_token
     assert exchange.caller is None
     assert flow.request.headers.fields == ((b"Host", b"shop.test"),)
     assert json.loads(flow.response.content)["error"]["data"]["reason"] == "bad-host"
+
+
+# -- session tokens ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def session_token(live, sessions, token):
+    """A session token of the caller whose token has these claims, and its id."""
+
+    async def session_token(**claims: str) -> tuple[str, str]:
+        now = datetime.now(UTC)
+        verified = await live.verifier.verify(token(**claims), now=now)
+        caller = match_identity(live.policy.identities, live.policy.issuers, verified, now=now)
+        shown, issued = sessions.issue(caller, live.policy, now=now)
+        return shown, issued.jti
+
+    return session_token
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param(lambda t: {"Proxy_Authorization": basic(t)}, id="basic"),
+        pytest.param(lambda t: {"Proxy_Authorization": f"Bearer {t}"}, id="bearer"),
+        pytest.param(lambda t: {"Authorization": f"Bearer {t}"}, id="authorization"),
+        pytest.param(lambda t: {"Proxy_Authorization": basic(t), "Authorization": f"Bearer {t}"}, id="both"),
+    ],
+)
+async def test_a_session_token_is_taken_in_either_place_and_taken_off(
+    identify, arrives, flow, session_token, headers
+) -> None:
+    shown, jti = await session_token()
+    exchange = arrives(**headers(shown))
+    await identify.requestheaders(flow)
+    assert (exchange.caller.name, exchange.caller.exchanged.jti) == ("reader", jti)
+    assert flow.request.headers.fields == ((b"Host", b"shop.test"),)
+    assert shown not in repr(exchange)
+
+
+async def test_a_session_token_beside_another_token_is_two(identify, arrives, flow, session_token, token) -> None:
+    shown, _ = await session_token()
+    for other in (token(), (await session_token())[0]):
+        arrives(Proxy_Authorization=basic(shown), Authorization=f"Bearer {other}")
+        with pytest.raises(Refusal, match="two-tokens"):
+            await identify.requestheaders(flow)
+        assert flow.request.headers.fields == ((b"Host", b"shop.test"),)
+
+
+async def test_the_caller_of_a_session_token_has_the_claims_and_groups_of_the_first(
+    identify, arrives, flow, session_token, live
+) -> None:
+    shown, _ = await session_token(run_id="77", repository="acme/shop")
+    exchange = arrives(Authorization=f"Bearer {shown}")
+    await identify.requestheaders(flow)
+    assert (exchange.caller.claims["run_id"], exchange.caller.claims["repository"]) == ("77", "acme/shop")
+    assert (exchange.caller.issuer, exchange.caller.subject) == ("ci", "repo:acme/shop:ref:refs/heads/main")
+
+
+async def test_a_tunnels_session_token_is_asked_after_for_every_request(
+    identify, arrives, flow, session_token, tunnels, sessions, engine
+) -> None:
+    tunnels[flow.client_conn] = Tunnel("shop.test", 443)
+    shown, jti = await session_token()
+    arrives(Proxy_Authorization=basic(shown))
+    await identify.http_connect(flow)
+    exchange = arrives()
+    await identify.requestheaders(flow)
+    assert exchange.caller.name == "reader"
+    SessionStore(engine).revoke(jti=jti, now=datetime.now(UTC))
+    sessions.forget()
+    arrives()
+    with pytest.raises(Refusal, match="token-revoked"):
+        await identify.requestheaders(flow)
+
+
+@pytest.mark.parametrize("change", ["taken out", "disabled", "expired", "other claims", "another's claims now"])
+async def test_the_present_policy_decides_about_a_session_token(
+    identify, arrives, flow, session_token, live, change
+) -> None:
+    shown, _ = await session_token()
+    arrives(Authorization=f"Bearer {shown}")
+    await identify.requestheaders(flow)
+    reader = Identity("reader", "ci", {"role": "reader"})
+    identities, reason = {
+        "taken out": ({}, "unknown-identity"),
+        "disabled": ({"reader": replace(reader, disabled=True)}, "identity-disabled"),
+        "expired": ({"reader": replace(reader, expires=date(2020, 1, 1))}, "identity-expired"),
+        "other claims": ({"reader": replace(reader, claims={"role": "nobody"})}, "unknown-identity"),
+        "another's claims now": ({"other": replace(reader, name="other")}, "identity-changed"),
+    }[change]
+    live.policy = Policy(AUDIENCE, "q" * 64, (), issuers=live.policy.issuers, identities=identities)
+    arrives(Authorization=f"Bearer {shown}")
+    with pytest.raises(Refusal, match=reason):
+        await identify.requestheaders(flow)
+
+
+async def test_a_session_token_dies_with_its_issuer(identify, arrives, flow, session_token, live) -> None:
+    shown, _ = await session_token()
+    elsewhere = {"ci": IssuerSpec("ci", "https://elsewhere.example", ("ES256",))}
+    live.policy = Policy(AUDIENCE, "q" * 64, (), issuers=elsewhere, identities=live.policy.identities)
+    arrives(Authorization=f"Bearer {shown}")
+    with pytest.raises(Refusal, match="wrong-issuer"):
+        await identify.requestheaders(flow)
+
+
+async def test_a_token_of_a_one_time_issuer_is_for_exchange_alone(
+    identify, arrives, flow, session_token, token, live
+) -> None:
+    once = {"ci": replace(live.policy.issuers["ci"], one_time=True)}
+    live.policy = Policy(AUDIENCE, "q" * 64, (), issuers=once, identities=live.policy.identities)
+    shown, _ = await session_token()
+    exchange = arrives(Proxy_Authorization=basic(shown))
+    await identify.requestheaders(flow)
+    assert exchange.caller.name == "reader"
+    arrives(Proxy_Authorization=basic(token()))
+    with pytest.raises(Refusal, match="token-one-time"):
+        await identify.requestheaders(flow)

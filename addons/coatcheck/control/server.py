@@ -6,7 +6,7 @@ they are with a token of their own, never by the caller.
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import override
 
 import tornado.httpserver
@@ -23,6 +23,8 @@ from coatcheck.live import Live, utc_now
 from coatcheck.mcp.strict_json import parse_json
 
 type CastVote = Callable[[str, Vote], Awaitable[Approval]]
+type Routes = Sequence[tuple[str, type[tornado.web.RequestHandler], dict[str, object]]]
+"""Path, handler and what the handler is made with: what other parts serve here."""
 
 
 _VERDICTS: dict[str, Verdict] = {"approve": "approve", "deny": "deny"}
@@ -31,11 +33,14 @@ _VERDICTS: dict[str, Verdict] = {"approve": "approve", "deny": "deny"}
 class ControlPort:
     """Serves on its own address; made once by the composition root."""
 
-    def __init__(self, live: Live, approvals: ApprovalStore, metrics: Metrics, vote: CastVote) -> None:
+    def __init__(
+        self, live: Live, approvals: ApprovalStore, metrics: Metrics, vote: CastVote, more: Routes = ()
+    ) -> None:
         self.live = live
         self.approvals = approvals
         self.metrics = metrics
         self.vote = vote
+        self._more = more
         self._server: tornado.httpserver.HTTPServer | None = None
 
     def listen(self, host: str, port: int) -> None:
@@ -55,6 +60,7 @@ class ControlPort:
                 (r"/metrics", Numbers, {"port": self}),
                 (r"/approvals", ApprovalList, {"port": self}),
                 (r"/approvals/([0-9A-Za-z-]+)", ApprovalOne, {"port": self}),
+                *self._more,
             ],
             default_handler_class=NotFound,
             log_function=lambda _handler: None,

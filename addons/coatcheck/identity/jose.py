@@ -9,6 +9,7 @@ import binascii
 import json
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from coatcheck.errors import Refusal
@@ -26,6 +27,9 @@ _PART = r"[A-Za-z0-9_-]+"
 _COMPACT = re.compile(rf"({_PART})\.({_PART})\.({_PART})")
 _KEY_BEARING = ("jku", "jwk", "x5u", "x5c")
 _TYPES = frozenset({None, "jwt", "jose", "at+jwt"})
+SESSION_TYPE = "coatcheck-session+jwt"
+"""The `typ` of session tokens: no other token can be taken for one, nor one for another (RFC 8725 3.11)."""
+ANY_TYPE = _TYPES | {SESSION_TYPE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,11 @@ class JoseHeader:
         return None if self.typ is None else self.typ.lower().removeprefix("application/")
 
 
-def read_header(token: str) -> JoseHeader:
+def read_header(token: str, *, types: Collection[str | None] = _TYPES) -> JoseHeader:
     """The token's header, unverified. Raises `Refusal` (`token-malformed`, `token-too-large`) for anything odd.
 
     A header that brings its own key (`jku`, `jwk`, `x5u`, `x5c`: RFC 8725 3.10), asks for an extension (`crit`, `b64`)
-    or is typed for another use (RFC 8725 3.11) is refused.
+    or is typed for another use than `types` (RFC 8725 3.11) is refused.
     """
     header_part, _, signature_part = _parts(token)
     _decoded(signature_part, "signature")
@@ -61,7 +65,7 @@ def read_header(token: str) -> JoseHeader:
     if alg is None:
         raise _malformed("the token's header has no alg")
     found = JoseHeader(alg=alg, kid=_text(header, "kid"), typ=_text(header, "typ"))
-    if found.media_type not in _TYPES:
+    if found.media_type not in types:
         raise _malformed("the token's typ is not that of an access or identity token")
     return found
 

@@ -3,6 +3,7 @@
 Law: a token is exactly one identity or none; two that match are an error, never a choice.
 Law: values are compared with their types: `"5"` is not `5`, `true` is not `1`, a string is not a list of one.
 Law: an identity without claims matches nothing.
+Law: a session token is good for the identity it was given to, or for none.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,8 @@ def match_identity(
 
     Its groups are the identity's own and those the token lists where the issuer keeps them. Disabled and expired
     identities still match, so that switching one off never makes its tokens another's.
-    Raises `Refusal` (403): `unknown-identity`, `ambiguous-identity`, `identity-disabled`, `identity-expired`.
+    Raises `Refusal` (403): `unknown-identity`, `ambiguous-identity`, `identity-changed`, `identity-disabled`,
+    `identity-expired`.
     """
     issuer = issuers.get(verified.issuer)
     found = [each for each in identities.values() if _matches(each, issuer, verified)]
@@ -31,6 +33,8 @@ def match_identity(
         names = ", ".join(sorted(each.name for each in found))
         raise _refused("ambiguous-identity", f"more than one identity matches this token: {names}")
     identity = found[0]
+    if verified.exchanged is not None and verified.exchanged.identity != identity.name:
+        raise _refused("identity-changed", "the policy takes this session token's claims for another identity now")
     if identity.disabled:
         raise _refused("identity-disabled", f"identity {identity.name} is disabled")
     if is_expired(identity, now=now):
@@ -43,6 +47,7 @@ def match_identity(
         expires_at=verified.expires_at,
         groups=identity.groups | _groups(issuer, verified),
         claims=verified.claims,
+        exchanged=verified.exchanged,
     )
 
 

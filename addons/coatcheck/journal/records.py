@@ -4,8 +4,8 @@ Law: no argument, body, token or secret value enters a record; digests and names
 Law: the fields of a kind and their order change only by adding at the end.
 
 The kinds: `request` (before a request is forwarded), `outcome` (when it is over), `refusal` (a request that is not
-served), `approval` (each step of one), `lifecycle` (of the gateway). The journal's own are `file`, the link to the
-file before, and `gap`, what could not be written.
+served), `approval` (each step of one), `token` (a session token given or taken back), `lifecycle` (of the gateway).
+The journal's own are `file`, the link to the file before, and `gap`, what could not be written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from typing import Literal, assert_never
 from coatcheck.approvals.model import Approval, Vote
 from coatcheck.errors import Refusal
 from coatcheck.identity.caller import Caller
+from coatcheck.identity.session_store import IssuedToken
 from coatcheck.journal.chain import timestamp
 from coatcheck.mcp.call import Call, Json
 from coatcheck.policy.decision import Allow, Decision, Deny, Hold
@@ -157,14 +158,36 @@ def lifecycle_record(
     return {"event": event, "version": version, "policy": policy, "details": dict(details or {})}
 
 
+def token_record(*, event: Literal["issued", "revoked"], token: IssuedToken) -> dict[str, Json]:
+    """A session token was given to a caller, or taken back; `token_id` is that of the token it was exchanged for,
+    `expires` in seconds since 1970.
+    """
+    return {
+        "event": event,
+        "session_token": token.jti,
+        "identity": token.identity,
+        "issuer": token.issuer,
+        "subject": token.subject,
+        "token_id": token.token_id,
+        "expires": token.expires_at,
+        "run": dict(token.run),
+    }
+
+
+def run_of(claims: Mapping[str, Json]) -> dict[str, Json]:
+    """Those of `RUN_CLAIMS` that a token has."""
+    return {name: claims[name] for name in RUN_CLAIMS if name in claims}
+
+
 def _caller(caller: Caller) -> dict[str, Json]:
-    claims = caller.claims
+    exchanged = {} if caller.exchanged is None else {"session_token": caller.exchanged.jti}
     return {
         "name": caller.name,
         "issuer": caller.issuer,
         "subject": caller.subject,
         "token_id": caller.token_id,
-        "run": {name: claims[name] for name in RUN_CLAIMS if name in claims},
+        "run": run_of(caller.claims),
+        **exchanged,
     }
 
 

@@ -134,6 +134,7 @@ def _read(sections: Sections, files: tuple[Path, ...], sha256: str) -> Policy | 
         files=files,
         hold=gateway.hold,
         max_in_flight=gateway.max_in_flight,
+        session_ttl=gateway.session_ttl,
         issuers=issuers,
         identities=identities,
         reviewers=reviewers,

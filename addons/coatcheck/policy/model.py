@@ -50,6 +50,8 @@ class IssuerSpec:
     """How old its keys may become while they cannot be fetched anew."""
     typ: str | None = None
     """The `typ` its tokens must have, lower case without `application/` (RFC 8725 3.11)."""
+    one_time: bool = False
+    """A token of this issuer is good for one exchange for a session token, and for nothing else."""
     preset: str | None = None
 
 
@@ -166,6 +168,8 @@ class Policy:
     hold: timedelta = timedelta(seconds=45)
     max_in_flight: int = 100
     """Requests one caller may have in flight."""
+    session_ttl: timedelta = timedelta(hours=1)
+    """How long a session token is good, from its issue."""
     issuers: Mapping[str, IssuerSpec] = field(default_factory=dict)
     identities: Mapping[str, Identity] = field(default_factory=dict)
     reviewers: Mapping[str, Reviewer] = field(default_factory=dict)

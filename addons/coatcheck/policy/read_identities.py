@@ -42,7 +42,7 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 _ISSUER_KEYS = (
     *("preset", "issuer", "algorithms", "typ", "groups", "leeway", "max_lifetime"),
-    *("jwks_uri", "jwks_file", "ca", "addresses", "max_stale"),
+    *("jwks_uri", "jwks_file", "ca", "addresses", "max_stale", "one_time"),
 )
 _IDENTITY_KEYS = ("groups", "owner", "expires", "disabled")
 
@@ -97,6 +97,7 @@ def _read_issuer(entry: Entry, findings: Findings) -> IssuerSpec | None:
         max_lifetime=lifetime or timedelta(hours=24),
         typ=typ.lower() if typ else None,
         preset=name,
+        one_time=bool(form.read("one_time", read_boolean, what="one_time")),
     )
 
 

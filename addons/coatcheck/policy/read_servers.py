@@ -18,8 +18,10 @@ GENERIC = frozenset(
     {"gateway", "api", "mcp", "coatcheck", "default", "proxy", "server", "account", "service", "audience", "all", "any"}
 )
 MAX_HOLD = timedelta(minutes=10)
+MAX_SESSION_TTL = timedelta(hours=24)
 
 _URN = re.compile(r"urn:[a-z0-9][a-z0-9-]{1,31}:\S+", re.IGNORECASE)
+_GATEWAY_KEYS = ("hold", "max_in_flight", "session_ttl")
 _SERVER_KEYS = ("credential", "ca", "addresses", "tunnel")
 
 
@@ -30,6 +32,7 @@ class Gateway:
     audience: str
     hold: timedelta
     max_in_flight: int
+    session_ttl: timedelta
 
 
 def read_gateway(sections: Sections) -> Gateway | None:
@@ -37,13 +40,16 @@ def read_gateway(sections: Sections) -> Gateway | None:
     entry, findings = sections.gateway, sections.findings
     if entry is None:
         return None
-    form = read_form(entry.node, findings, required=("audience",), optional=("hold", "max_in_flight"), what="gateway")
+    form = read_form(entry.node, findings, required=("audience",), optional=_GATEWAY_KEYS, what="gateway")
     audience = form.read("audience", _read_audience)
     hold = form.read("hold", read_duration, what="hold", low=timedelta(0), high=MAX_HOLD)
     in_flight = form.read("max_in_flight", read_integer, what="max_in_flight", low=1, high=100_000)
+    shortest = timedelta(minutes=1)
+    ttl = form.read("session_ttl", read_duration, what="session_ttl", low=shortest, high=MAX_SESSION_TTL)
     if audience is None:
         return None
-    return Gateway(audience, timedelta(seconds=45) if hold is None else hold, in_flight or 100)
+    held = timedelta(seconds=45) if hold is None else hold
+    return Gateway(audience, held, in_flight or 100, ttl or timedelta(hours=1))
 
 
 def _read_audience(node: Node, findings: Findings) -> str | None:

@@ -14,7 +14,8 @@ from coatcheck.exchange import Exchange, Exchanges, Tunnels
 from coatcheck.http.headers import without
 from coatcheck.identity.caller import Caller, Verified
 from coatcheck.identity.match import match_identity
-from coatcheck.identity.tokens import Presented, find_token
+from coatcheck.identity.session_tokens import SessionTokens
+from coatcheck.identity.tokens import Presented, find_token, unverified_issuer
 from coatcheck.live import Live, utc_now
 from coatcheck.policy.model import Policy
 
@@ -24,8 +25,10 @@ _REMEMBERED = 10_000
 class Identify:
     """Second stage: finds and verifies the token, and gives the exchange its caller."""
 
-    def __init__(self, live: Live, exchanges: Exchanges, tunnels: Tunnels) -> None:
+    def __init__(self, live: Live, exchanges: Exchanges, tunnels: Tunnels, sessions: SessionTokens) -> None:
         self._live = live
+        self._sessions = sessions
+        self._issuers: tuple[Policy | None, frozenset[str]] = (None, frozenset())
         self._exchanges = exchanges
         self._tunnels = tunnels
         self._callers: dict[tuple[str, str, int], tuple[Verified, Caller]] = {}
@@ -42,7 +45,7 @@ class Identify:
         if presented is None:
             raise Refusal.unauthenticated("token-missing", "a token is needed: Proxy-Authorization", status=407)
         try:
-            tunnel.verified = await self._verify(presented)
+            tunnel.verified = await self._verify(presented, exchange.policy)
             exchange.caller = self._caller(exchange.policy, tunnel.verified, utc_now())
         except Refusal as refusal:
             tunnel.refusal = refusal
@@ -55,7 +58,10 @@ class Identify:
         presented = self._take_token(flow, exchange)
         if flow.response:
             return
-        verified = await self._verify(presented) if presented else self._from_tunnel(flow)
+        if presented is not None:
+            verified = await self._verify(presented, exchange.policy)
+        else:
+            verified = await self._from_tunnel(flow, exchange.policy)
         exchange.caller = self._caller(exchange.policy, verified, utc_now())
 
     def _take_token(self, flow: http.HTTPFlow, exchange: Exchange) -> Presented | None:
@@ -67,7 +73,7 @@ class Identify:
         authorization = headers.get_all("authorization")
         is_ours = True
         try:
-            issuers = exchange.policy.issuer_urls
+            issuers = self._issuers_of(exchange.policy)
             is_ours = not head or (bool(authorization) and find_token([], authorization, issuers=issuers) is not None)
             return find_token(proxy_authorization, authorization, issuers=issuers)
         finally:
@@ -76,12 +82,26 @@ class Identify:
             for name in taken:
                 head.pop(name, None)
 
-    async def _verify(self, presented: Presented) -> Verified:
-        now = utc_now()
-        remembered = self._live.verifier.remembered(presented.token, now=now)
-        return remembered or await self._live.verifier.verify(presented.token, now=now)
+    def _issuers_of(self, policy: Policy) -> frozenset[str]:
+        """Whose bearer tokens are for us: the policy's issuers', and our own."""
+        if self._issuers[0] is not policy:
+            self._issuers = policy, policy.issuer_urls | {self._sessions.issuer}
+        return self._issuers[1]
 
-    def _from_tunnel(self, flow: http.HTTPFlow) -> Verified:
+    async def _verify(self, presented: Presented, policy: Policy) -> Verified:
+        now, token, sessions = utc_now(), presented.token, self._sessions
+        verified = self._live.verifier.remembered(token, now=now)
+        if verified is None:
+            if sessions.is_remembered(token, policy.audience) or unverified_issuer(token) == sessions.issuer:
+                return await sessions.verify(token, policy, now=now)
+            verified = await self._live.verifier.verify(token, now=now)
+        spec = policy.issuers.get(verified.issuer)
+        if spec is not None and spec.one_time:
+            message = f"tokens of issuer {spec.name} are used once: exchange it at the control port's /token"
+            raise Refusal.unauthenticated("token-one-time", message)
+        return verified
+
+    async def _from_tunnel(self, flow: http.HTTPFlow, policy: Policy) -> Verified:
         tunnel = self._tunnels.get(flow.client_conn)
         if tunnel is not None and tunnel.refusal is not None:
             raise tunnel.refusal
@@ -95,11 +115,14 @@ class Identify:
             )
         if tunnel.verified.expires_at <= utc_now():
             raise Refusal.unauthenticated("token-expired", "the token this tunnel was opened with has expired")
+        if tunnel.verified.exchanged is not None:  # it may have been revoked since
+            return await self._sessions.renew(tunnel.verified.exchanged.jti, policy, now=utc_now())
         return tunnel.verified
 
     def _caller(self, policy: Policy, verified: Verified, now: datetime) -> Caller:
         """The identity; remembered for a token under one policy for at most a day."""
-        key = (policy.sha256, verified.token_id, now.toordinal())
+        token_id = verified.exchanged.jti if verified.exchanged is not None else verified.token_id
+        key = (policy.sha256, token_id, now.toordinal())
         known, caller = self._callers.get(key, (None, None))
         if caller is None or known is not verified:  # an issuer may give two tokens one `jti`
             caller = match_identity(policy.identities, policy.issuers, verified, now=now)

@@ -117,6 +117,11 @@ class Vault:
             self._write(connection, info, self._sealer.seal(value, sealed_facts(info, self._vault_id)))
         return info
 
+    @property
+    def id(self) -> str:
+        """Names this vault: random, and the same for its life."""
+        return self._vault_id
+
     def list(self) -> Infos:
         """The active version of every secret, by name."""
         return [row.info for row in self._rows()[0]]

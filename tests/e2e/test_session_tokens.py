@@ -1,0 +1,233 @@
+"""A job's short token is exchanged for a session token, which outlives it and can be taken back."""
+
+import base64
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlencode
+
+import jwt
+import pytest
+from far_end import gateway_with
+from raw import RawClient, call, head, proxy_authorization
+
+from coatcheck.identity.token_request import ACCESS_TOKEN, GRANT_TYPE, JWT, SAML2
+from coatcheck.journal.read import records
+
+pytestmark = pytest.mark.e2e
+
+
+def ask(gateway, path: str, form: dict[str, str] | None = None) -> tuple[int, dict]:
+    """A request to the control port: a form where one is given."""
+    data = urlencode(form).encode() if form is not None else None
+    try:
+        with urllib.request.urlopen(urllib.request.Request(gateway.control_url + path, data=data), timeout=10) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def exchange(gateway, token: str, **more: str) -> tuple[int, dict]:
+    form = {"grant_type": GRANT_TYPE, "subject_token": token, "subject_token_type": JWT}
+    return ask(gateway, "/token", form | more)
+
+
+def session_token(gateway, token: str) -> str:
+    status, answer = exchange(gateway, token)
+    assert status == 200, answer
+    return answer["access_token"]
+
+
+def jti_of(token: str) -> str:
+    return jwt.decode(token, options={"verify_signature": False})["jti"]
+
+
+def get_order(order: str = "A-1001") -> bytes:
+    return call("get_order", {"order_id": order})
+
+
+def journal(cast) -> list[dict]:
+    return list(records(cast.state / "journal"))
+
+
+def test_a_session_token_outlives_the_token_it_was_exchanged_for(stage) -> None:
+    """The first token is given two seconds; the session token is used after that."""
+    first = stage.cast.token(lifetime=2, run_id="4711", repository="acme/shop")
+    shown = session_token(stage.gateway, first)
+
+    def is_over() -> bool:
+        with RawClient(stage.gateway, stage.cast) as client:
+            return client.tunnel(first).post(get_order()).status == 401
+
+    stage.gateway.wait_for(is_over)
+    with RawClient(stage.gateway, stage.cast) as client:
+        reply = client.tunnel(shown).post(get_order())
+    assert reply.status == 200
+    assert b"A-1001" in reply.body
+    issued = [r for r in journal(stage.cast) if r["kind"] == "token" and r["session_token"] == jti_of(shown)]
+    (request,) = [
+        r for r in journal(stage.cast) if r["kind"] == "request" and r["caller"].get("session_token") == jti_of(shown)
+    ]
+    assert [record["event"] for record in issued] == ["issued"]
+    assert request["caller"]["name"] == issued[0]["identity"] == "shop-ci"
+    assert request["caller"]["run"] == issued[0]["run"] == {"run_id": "4711", "repository": "acme/shop"}
+    assert request["caller"]["token_id"] == issued[0]["token_id"]
+
+
+def test_it_verifies_with_the_keys_that_are_published(stage) -> None:
+    status, answer = exchange(stage.gateway, stage.cast.token(run_id="1"), audience="https://gateway.shop.example")
+    assert status == 200
+    assert {name: answer[name] for name in ("token_type", "issued_token_type", "expires_in")} == {
+        "token_type": "Bearer",
+        "issued_token_type": ACCESS_TOKEN,
+        "expires_in": 3600,
+    }
+    (key,) = ask(stage.gateway, "/.well-known/jwks.json")[1]["keys"]
+    assert "d" not in key
+    token = answer["access_token"]
+    assert jwt.get_unverified_header(token) == {"alg": "ES256", "kid": key["kid"], "typ": "coatcheck-session+jwt"}
+    claims = jwt.decode(token, jwt.PyJWK(key), algorithms=["ES256"], audience="https://gateway.shop.example")
+    assert claims["sub"] == "shop-ci"
+    assert claims["iss"].startswith("urn:coatcheck:gateway:")
+    assert claims["exp"] - claims["iat"] == 3600
+    assert claims["origin"]["run"] == {"run_id": "1"}
+    assert claims["origin"]["iss"] == stage.cast.issuer.url
+
+
+@pytest.mark.parametrize("place", ["proxy-authorization", "authorization"])
+def test_it_is_shown_in_either_place_and_never_reaches_the_server(stage, place) -> None:
+    shown, far = session_token(stage.gateway, stage.cast.token()), stage.cast.shop.url.split("/")[2]
+    with RawClient(stage.gateway, stage.cast) as client:
+        if place == "authorization":
+            client.tunnel(stage.token)
+            reply = client.post(call("whoami"), Authorization=f"Bearer {shown}")
+        else:
+            reply = client.tunnel(shown).post(call("whoami"))
+    assert reply.status == 200
+    assert far
+    assert shown.encode() not in reply.body
+    assert shown.rpartition(".")[2].encode() not in reply.body
+    last = [r for r in journal(stage.cast) if r["kind"] == "request"][-1]
+    assert last["caller"]["session_token"] == jti_of(shown)
+
+
+def test_two_tokens_on_one_request_are_refused(stage) -> None:
+    shown, before = session_token(stage.gateway, stage.cast.token()), stage.cast.executed()
+    host = stage.cast.shop.url.split("/")[2]
+    lines = (f"Authorization: Bearer {stage.token}", proxy_authorization(shown), "Content-Length: 0")
+    with RawClient(stage.gateway, stage.cast) as client:
+        client.tunnel(shown)
+        client.send(head("POST /mcp HTTP/1.1", f"Host: {host}", *lines))
+        reply = client.read()
+    assert (reply.status, reply.reason_code) == (401, "two-tokens")
+    assert stage.cast.executed() == before
+
+
+def test_a_session_token_cannot_be_exchanged_for_another(stage) -> None:
+    status, answer = exchange(stage.gateway, session_token(stage.gateway, stage.cast.token()))
+    assert (status, answer["error"], answer["reason"]) == (400, "invalid_request", "token-exchanged")
+
+
+@pytest.mark.parametrize(
+    ("form", "error", "reason"),
+    [
+        pytest.param({"grant_type": "client_credentials"}, "unsupported_grant_type", "bad-request", id="grant"),
+        pytest.param({"grant_type": ""}, "invalid_request", "bad-request", id="no grant"),
+        pytest.param({"subject_token": ""}, "invalid_request", "bad-request", id="no token"),
+        pytest.param({"subject_token": "garbage"}, "invalid_request", "token-malformed", id="garbage"),
+        pytest.param({"subject_token_type": SAML2}, "unsupported_token_type", "unsupported-token-type", id="SAML"),
+        pytest.param({"audience": "https://else.example"}, "invalid_target", "wrong-audience", id="audience"),
+        pytest.param({"scope": "all"}, "invalid_scope", "bad-request", id="scope"),
+    ],
+)
+def test_what_is_no_good_request_is_told_in_oauths_words(stage, form, error, reason) -> None:
+    status, answer = exchange(stage.gateway, stage.token, **form)
+    assert (status, answer["error"], answer["reason"]) == (400, error, reason)
+    assert "access_token" not in answer
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason"),
+    [
+        pytest.param({"audience": "https://else.example"}, "wrong-audience", id="another audience"),
+        pytest.param({"lifetime": -60}, "token-expired", id="expired"),
+        pytest.param({"repository_id": "1"}, "unknown-identity", id="nobody"),
+    ],
+)
+def test_a_token_that_opens_nothing_is_exchanged_for_nothing(stage, claims, reason) -> None:
+    status, answer = exchange(stage.gateway, stage.cast.token(**claims))
+    assert (status, answer["error"], answer["reason"]) == (400, "invalid_request", reason)
+
+
+def test_a_revoked_token_is_refused_within_two_seconds_in_an_open_tunnel_too(stage) -> None:
+    kept, taken = (session_token(stage.gateway, stage.cast.token()) for _ in range(2))
+    with RawClient(stage.gateway, stage.cast) as client, RawClient(stage.gateway, stage.cast) as other:
+        client.tunnel(taken)
+        assert client.post(get_order()).status == 200
+        assert other.tunnel(kept).post(get_order()).status == 200
+        printed = stage.cast.cli("identities", "revoke", jti_of(taken), "--state", str(stage.cast.state))
+        assert printed == f"revoked {jti_of(taken)} (shop-ci)\n"
+        stage.gateway.wait_for(lambda: client.post(get_order()).status == 401, within_seconds=5)
+        reply = client.post(get_order())
+        assert (reply.status, reply.reason_code) == (401, "token-revoked")
+        assert reply.headers["www-authenticate"].startswith("Bearer ")
+        assert other.post(get_order()).status == 200
+    with RawClient(stage.gateway, stage.cast) as client:
+        reply = client.tunnel(taken).post(get_order())
+        assert (reply.status, reply.reason_code) == (401, "token-revoked")
+    events = [r["event"] for r in journal(stage.cast) if r["kind"] == "token" and r["session_token"] == jti_of(taken)]
+    assert events == ["issued", "revoked"]
+
+
+def test_tokens_are_listed_with_their_run_and_never_whole(stage) -> None:
+    shown = session_token(stage.gateway, stage.cast.token(run_id="9"))
+    printed = stage.cast.cli("identities", "tokens", "--json", "--state", str(stage.cast.state))
+    (row,) = [row for row in json.loads(printed) if row["jti"] == jti_of(shown)]
+    assert (row["identity"], row["state"], row["run"]) == ("shop-ci", "active", {"run_id": "9"})
+    table = stage.cast.cli("identities", "tokens", "--state", str(stage.cast.state))
+    for part in shown.split("."):
+        assert part not in printed
+        assert part not in table
+
+
+def test_no_token_stands_in_the_state_or_the_output(stage) -> None:
+    first = stage.cast.token()
+    shown = session_token(stage.gateway, first)
+    with RawClient(stage.gateway, stage.cast) as client:
+        assert client.tunnel(shown).post(get_order()).status == 200
+    written = b"".join(path.read_bytes() for path in Path(stage.cast.state).rglob("*") if path.is_file())
+    written += (stage.cast.folder / "gateway.out").read_bytes()
+    for token in (first, shown):
+        assert token.encode() not in written
+        assert token.rpartition(".")[2].encode() not in written
+        assert base64.b64encode(token.encode()) not in written
+
+
+def test_it_is_good_over_a_restart_and_no_longer_when_its_identity_is_disabled(fresh) -> None:
+    with fresh.gateway() as gateway:
+        shown = session_token(gateway, fresh.token())
+    with fresh.gateway() as gateway, RawClient(gateway, fresh) as client:
+        assert client.tunnel(shown).post(get_order()).status == 200
+    fresh.policy.write_text(fresh.policy_text().replace("    groups: [ci]\n", "    groups: [ci]\n    disabled: true\n"))
+    with fresh.gateway() as gateway, RawClient(gateway, fresh) as client:
+        reply = client.tunnel(shown).post(get_order())
+        assert (reply.status, reply.reason_code) == (403, "identity-disabled")
+
+
+def test_a_token_of_a_one_time_issuer_is_exchanged_once_over_restarts_too(fresh) -> None:
+    once = fresh.policy_text().replace("    algorithms: [ES256]\n", "    algorithms: [ES256]\n    one_time: true\n")
+    first, second = fresh.token(), fresh.token()
+    with gateway_with(fresh, "coatcheck: 1\n", base=once) as gateway:
+        shown = session_token(gateway, first)
+        status, answer = exchange(gateway, first)
+        assert (status, answer["reason"]) == (400, "token-replayed")
+        with RawClient(gateway, fresh) as client:
+            assert client.tunnel(shown).post(get_order()).status == 200
+        with RawClient(gateway, fresh) as client:
+            reply = client.tunnel(second).post(get_order())
+            assert (reply.status, reply.reason_code) == (401, "token-one-time")
+    with gateway_with(fresh, "coatcheck: 1\n", base=once) as gateway:
+        assert exchange(gateway, first)[1]["reason"] == "token-replayed"
+        assert exchange(gateway, second)[0] == 200
