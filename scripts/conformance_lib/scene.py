@@ -1,0 +1,107 @@
+"""The server, the issuer and the gateway that the suite is run against, and the ways to reach the server.
+
+Law: the server behind the gateway wants a credential that only the gateway has, so that a request which went round
+the gateway fails every check instead of passing it.
+"""
+
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+
+from story.issuer import Issuer
+from story.part import LOOPBACK, Part, StoryError, accepts, clean_environment, free_port
+from story.processes import BareProxy, Gateway, run_cli
+
+AUDIENCE = "https://gateway.conformance.example"
+REPOSITORY_ID = "74627617"
+TOKEN_LIFETIME_SECONDS = 3600
+WAYS = ("direct", "proxy", "reverse")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the suite reaches the server: the URL it dials, and the variables that make it use a proxy."""
+
+    url: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+class Everything(Part):
+    """`python -m conformance_lib.everything`; with a `credential` it serves nobody who does not bring it."""
+
+    def __init__(self, output: Path, credential: str = "") -> None:
+        self.port = free_port()
+        command = [sys.executable, "-m", "conformance_lib.everything", "--port", str(self.port)]
+        environment = clean_environment(EVERYTHING_CREDENTIAL=credential)
+        super().__init__("the server", command, output=output, environment=environment)
+
+    def is_ready(self) -> bool:
+        """Whether it accepts connections."""
+        return accepts(self.port)
+
+    @property
+    def url(self) -> str:
+        """Its MCP endpoint."""
+        return f"http://localhost:{self.port}/mcp"
+
+
+@contextmanager
+def reaching(way: str, folder: Path) -> Iterator[Way]:
+    """Starts what `way` needs, with its files in `folder`; ends it all. Raises `StoryError`."""
+    with ExitStack() as stack:
+        if way == "direct":
+            server = stack.enter_context(_started(Everything(folder / "server.out")))
+            yield Way(server.url)
+            return
+        credential = f"sk-live-{secrets.token_urlsafe(24)}"
+        server = stack.enter_context(_started(Everything(folder / "server.out", credential)))
+        issuer = stack.enter_context(Issuer())
+        policy, state = _set_up(folder, server, issuer, credential)
+        token = issuer.token(audience=AUDIENCE, lifetime=TOKEN_LIFETIME_SECONDS, repository_id=REPOSITORY_ID)
+        if way == "proxy":
+            gateway = stack.enter_context(_started(Gateway(policy, state, output=folder / "gateway.out", form="run")))
+            proxy = gateway.proxy_url(token)
+            yield Way(server.url, {"NODE_USE_ENV_PROXY": "1", "HTTP_PROXY": proxy, "NO_PROXY": ""})
+            return
+        port = free_port()
+        more = ("--reverse", f"everything={LOOPBACK}:{port}")
+        stack.enter_context(_started(Gateway(policy, state, output=folder / "gateway.out", form="run", more=more)))
+        front = stack.enter_context(_started(_front(folder, port, token)))
+        yield Way(f"http://localhost:{front.port}/mcp")
+
+
+@contextmanager
+def _started[P: Part](part: P) -> Iterator[P]:
+    """Like its own `with` block, but how it ends is nobody's business here."""
+    part.start()
+    try:
+        yield part
+    finally:
+        part.kill()
+
+
+def _front(folder: Path, port: int, token: str) -> BareProxy:
+    """Adds the token, which the suite has no option to send; it changes nothing else and buffers nothing."""
+    more = ["--mode", f"reverse:http://{LOOPBACK}:{port}", "--set", "keep_host_header=true"]
+    more += ["--set", "stream_large_bodies=1", "--modify-headers", f"/~q/Authorization/Bearer {token}"]
+    return BareProxy(folder, more=more)
+
+
+def _set_up(folder: Path, server: Everything, issuer: Issuer, credential: str) -> tuple[Path, Path]:
+    policy, state = folder / "policy.yaml", folder / "state"
+    names = {"audience": AUDIENCE, "issuer": issuer.url, "repository_id": REPOSITORY_ID, "port": server.port}
+    policy.write_text(Template(Path(__file__).with_name("policy.yaml.in").read_text()).substitute(names))
+    where = ("--state", str(state), "--policy", str(policy))
+    _cli("init", "--state", str(state))
+    _cli("vault", "set", "everything-key", "--server", "everything", "--unsafe-plain-http", *where, stdin=credential)
+    return policy, state
+
+
+def _cli(*arguments: str, stdin: str | None = None) -> None:
+    done = run_cli(*arguments, stdin=stdin)
+    if done.returncode:
+        raise StoryError(f"coatcheck {arguments[0]} ended with {done.returncode}: {done.stderr.strip()}")
