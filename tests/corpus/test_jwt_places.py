@@ -1,0 +1,221 @@
+"""A request shows one token, spelt one way, in one place; it is looked at for every request."""
+
+import base64
+import json
+
+import pytest
+from ground import denied
+from raw import head, proxy_authorization
+from tokens import Party, accepted, b64, present, refused, running
+
+pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
+
+MALFORMED = "token-malformed"
+
+
+@pytest.fixture(scope="module")
+def parties():
+    with Party() as plain, Party() as other:
+        yield {"plain": plain, "other": other}
+
+
+@pytest.fixture(scope="module")
+def ground(place, parties):
+    with running(place, parties) as ground:
+        yield ground
+
+
+def spellings(token: str) -> dict[str, str]:
+    header, payload, signature = token.split(".")
+    last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    stray = signature[:-1] + last[last.index(signature[-1]) + 1]  # 64 bytes leave four bits over
+    return {
+        "padded": f"{token}==",
+        "padded once": f"{token}=",
+        "padded header": f"{header}==.{payload}.{signature}",
+        "padded payload": f"{header}.{payload}=.{signature}",
+        "stray bits": f"{header}.{payload}.{stray}",
+        "plain base64": f"{header}.{payload}.{signature[:-2]}+/",
+        "a percent": f"{header}.{payload}%3D.{signature}",
+    }
+
+
+@pytest.mark.attack("JWT-26")
+@pytest.mark.parametrize("name", spellings("a.b.AA"))
+@pytest.mark.parametrize("seen", [False, True], ids=["fresh", "already seen"])
+def test_another_spelling_of_a_good_token_is_refused(ground, parties, name, seen) -> None:
+    token = parties["plain"].token()
+    if seen:
+        accepted(ground, token)
+    refused(ground, spellings(token)[name], {MALFORMED, "bad-signature"})
+    accepted(ground, token)
+
+
+@pytest.mark.attack("JWT-26")
+def test_every_use_of_a_token_is_recorded_under_one_id(ground, parties) -> None:
+    before = len(ground.journal())
+    token = parties["plain"].token()
+    for kind in ("proxy", "tunnel", "proxy"):
+        accepted(ground, token, kind=kind)
+    ids = {record["caller"]["token_id"] for record in ground.journal()[before:] if record["kind"] == "request"}
+    assert len(ids) == 1
+
+
+SHAPES = {
+    "five parts": lambda token: f"{token}.AAAA.AAAA",
+    "four parts": lambda token: f"{token}.AAAA",
+    "two parts": lambda token: token.rpartition(".")[0],
+    "one part": lambda token: token.replace(".", ""),
+    "dots": lambda _: "..",
+    "an empty payload": lambda token: f"{token.split('.')[0]}..{token.split('.')[2]}",
+    "a word": lambda _: "hunter2",
+    "a leading blank": lambda token: f" {token}",
+    "a line behind": lambda token: f"{token}\n",
+    "a NUL behind": lambda token: f"{token}\0",
+    "0xff": lambda token: f"{token}\xff",
+    "JSON": lambda token: json.dumps(dict(zip(("protected", "payload", "signature"), token.split("."), strict=True))),
+    "a payload that is a list": lambda token: f"{token.split('.')[0]}.{b64(b'[]')}.{token.split('.')[2]}",
+    "a payload that is UTF-16": lambda token: f"{token.split('.')[0]}.{b64('{}'.encode('utf-16'))}.AAAA",
+    "a payload with a mark": lambda token: f"{token.split('.')[0]}.{b64(b'\xef\xbb\xbf{}')}.AAAA",
+    "a deep payload": lambda token: f"{token.split('.')[0]}.{b64(b'[' * 5000)}.AAAA",
+}
+
+
+@pytest.mark.attack("JWT-31")
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("kind", ["proxy", "tunnel"])
+def test_what_is_not_three_parts_of_base64url_is_refused(ground, parties, name, kind) -> None:
+    token = parties["plain"].token()
+    credential = base64.b64encode(b"ci:" + SHAPES[name](token).encode("latin-1")).decode()
+    line = f"Proxy-Authorization: Basic {credential}"
+    with ground.watch(kind), ground.client() as client:
+        if kind == "tunnel":
+            connect = client.outcome(head(f"CONNECT {client.authority} HTTP/1.1", f"Host: {client.authority}", line))
+            if connect is not None and connect.status == 200:
+                denied(client.start_tls().outcome(ground.post()), 401, MALFORMED)
+            else:
+                denied(connect, (401, 407), {MALFORMED, "two-tokens"})
+        else:
+            reply = client.outcome(ground.get(ground.rest_url(), line, token=False))
+            denied(reply, (401, 407), {MALFORMED, "two-tokens"})
+    accepted(ground, token, kind=kind)
+
+
+@pytest.mark.attack("JWT-31")
+@pytest.mark.parametrize("credential", ["", "ci", "ci:", ":", "*", "Y2k6", "Y2k="])
+def test_a_password_that_is_no_token_is_refused(ground, credential) -> None:
+    line = f"Proxy-Authorization: Basic {credential}".rstrip()
+    with ground.watch("proxy"), ground.client() as client:
+        reply = client.outcome(ground.get(ground.rest_url(), line, token=False))
+        denied(reply, (401, 407), {MALFORMED, "token-missing"})
+
+
+@pytest.mark.attack("JWT-40")
+@pytest.mark.parametrize("kind", ["proxy", "tunnel"])
+@pytest.mark.parametrize("size", [100, 3_000, 10_000])
+def test_a_large_token_as_the_password_of_a_proxy_is_good(ground, parties, kind, size) -> None:
+    accepted(ground, parties["plain"].token(padding="x" * size), kind=kind)
+    refused(ground, parties["plain"].token(padding="x" * size, exp=1), "token-expired", kind=kind)
+
+
+@pytest.mark.attack("JWT-40")
+@pytest.mark.parametrize("user", ["", "x", "oidc%3Agithub", "a b", "é"])
+def test_the_user_name_before_a_token_does_not_matter(ground, parties, user) -> None:
+    credential = base64.b64encode(f"{user}:{parties['plain'].token()}".encode()).decode()
+    with ground.watch("proxy", refusals=0, arrive=1), ground.client() as client:
+        line = f"Proxy-Authorization: Basic {credential}"
+        assert client.outcome(ground.get(ground.rest_url(), line, token=False)).status == 200
+
+
+@pytest.mark.attack("JWT-40")
+def test_a_token_larger_than_any_is_refused(ground, parties) -> None:
+    reply = present(ground, parties["plain"].token(padding="x" * 20_000))
+    denied(reply, (401, 431), {"token-too-large", "head-too-large"})
+    accepted(ground, parties["plain"].token())
+
+
+def two(first: str, second: str) -> dict[str, list[str]]:
+    basic, bearer = proxy_authorization(first), f"Proxy-Authorization: Bearer {second}"
+    return {
+        "two proxy headers": [basic, proxy_authorization(second)],
+        "two schemes": [basic, bearer],
+        "two headers": [f"Authorization: Bearer {first}", f"Authorization: Bearer {second}"],
+        "two places": [basic, f"Authorization: Bearer {second}"],
+        "a list": [f"Authorization: Bearer {first}, Bearer {second}"],
+        "a list of tokens": [f"Authorization: Bearer {first}, {second}"],
+        "a list for the proxy": [f"Proxy-Authorization: Bearer {first}, Bearer {second}"],
+        "a list without blanks": [f"Proxy-Authorization: Bearer {first},{second}"],
+    }
+
+
+@pytest.mark.attack("JWT-41")
+@pytest.mark.parametrize("name", two("a", "b"))
+def test_two_tokens_are_refused(ground, parties, name) -> None:
+    lines = two(parties["plain"].token(), parties["other"].token())[name]
+    with ground.watch("proxy"), ground.client() as client:
+        denied(client.outcome(ground.get(ground.rest_url(), *lines, token=False)), 401, "two-tokens")
+
+
+@pytest.mark.attack("JWT-41")
+@pytest.mark.parametrize("name", ["two proxy headers", "two schemes", "two headers", "a list for the proxy"])
+def test_one_token_given_twice_in_one_place_is_refused(ground, parties, name) -> None:
+    token = parties["plain"].token()
+    with ground.watch("proxy"), ground.client() as client:
+        denied(client.outcome(ground.get(ground.rest_url(), *two(token, token)[name], token=False)), 401, "two-tokens")
+
+
+@pytest.mark.attack("JWT-41")
+@pytest.mark.parametrize("scheme", ["bEaReR  ", "Bearer\t", "Bearer  "])
+@pytest.mark.parametrize("header", ["Authorization", "Proxy-Authorization"])
+def test_a_scheme_and_a_token_with_more_than_a_blank_between_are_refused(ground, parties, scheme, header) -> None:
+    line = f"{header}: {scheme}{parties['plain'].token()}"
+    with ground.watch("proxy"), ground.client() as client:
+        denied(client.outcome(ground.get(ground.rest_url(), line, token=False)), 401, MALFORMED)
+
+
+@pytest.mark.attack("JWT-41")
+@pytest.mark.parametrize("scheme", ["Basic", "Token", "Negotiate", "Digest", ""])
+def test_another_scheme_shows_no_token_to_the_proxy(ground, parties, scheme) -> None:
+    line = f"Proxy-Authorization: {scheme} {parties['plain'].token()}"
+    with ground.watch("proxy"), ground.client() as client:
+        denied(client.outcome(ground.get(ground.rest_url(), line, token=False)), 401, MALFORMED)
+
+
+@pytest.mark.attack("JWT-41")
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER", "bEaReR"])
+def test_a_schemes_letters_may_be_of_either_case(ground, parties, scheme) -> None:
+    line = f"Authorization: {scheme} {parties['plain'].token()}"
+    with ground.watch("proxy", refusals=0, arrive=1) as watch, ground.client() as client:
+        assert client.outcome(ground.get(ground.rest_url(), line, token=False)).status == 200
+    assert all(b"authorization" not in heard.raw.lower() for heard in watch.arrived())
+
+
+@pytest.mark.attack("JWT-44")
+def test_a_request_with_a_token_of_its_own_is_that_tokens_whoever_opened_the_tunnel(ground, parties) -> None:
+    before = len(ground.journal())
+    with ground.client() as client:
+        assert client.connect(parties["plain"].token()).status == 200
+        client.start_tls()
+        for party in ("other", None, "plain", "other"):
+            more = [f"Authorization: Bearer {parties[party].token()}"] if party else []
+            assert client.outcome(ground.post(more=more)).status == 200
+    callers = [record["caller"]["name"] for record in ground.journal()[before:] if record["kind"] == "request"]
+    assert callers == ["other", "plain", "plain", "other"]
+
+
+@pytest.mark.attack("JWT-44")
+def test_a_bad_token_in_a_good_tunnel_is_not_overlooked(ground, parties) -> None:
+    with ground.watch("tunnel"), ground.client() as client:
+        assert client.connect(parties["plain"].token()).status == 200
+        line = f"Authorization: Bearer {parties['other'].token(exp=1)}"
+        denied(client.start_tls().outcome(ground.post(more=[line])), 401, "token-expired")
+
+
+@pytest.mark.attack("JWT-44")
+def test_a_good_token_in_a_tunnel_that_a_bad_one_opened_counts_for_its_own_request_only(ground, parties) -> None:
+    with ground.watch("tunnel", arrive=1), ground.client() as client:
+        assert client.connect(parties["plain"].token(exp=1)).status == 200
+        client.start_tls()
+        line = f"Authorization: Bearer {parties['other'].token()}"
+        assert client.outcome(ground.post(more=[line])).status == 200
+        denied(client.outcome(ground.post()), 401, "token-expired")
