@@ -38,6 +38,7 @@ from coatcheck.live import Live, utc_now
 from coatcheck.policy.load import load_policy
 from coatcheck.proxy import console, dispatch, lockdown
 from coatcheck.proxy.authorize import Authorize
+from coatcheck.proxy.discover import Discover
 from coatcheck.proxy.fail_closed import FailClosed
 from coatcheck.proxy.flow_file import write_flow_file
 from coatcheck.proxy.guard import Guard
@@ -121,6 +122,7 @@ def build(settings: Settings) -> Parts:
     stages = [
         read_head,
         Guard(live, exchanges, tunnels, dialling, settings.reverse),
+        Discover(exchanges),
         Identify(live, exchanges, tunnels, sessions),
         Limit(exchanges),
         OpenTunnel(exchanges, tunnels, journal),

@@ -67,6 +67,8 @@ class Exchange:
     is_mcp: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     """The client's headers by lower-case name, without its tokens."""
+    metadata_url: str | None = None
+    """Where a gateway URL says whose tokens it takes (RFC 9728); None where there is no such place."""
     caller: Caller | None = None
     inspected: Inspected | None = None
     request_id: RequestId | None = None

@@ -29,7 +29,7 @@ FORBIDDEN = {
     "map_remote": "['|a|b']",
     "modify_headers": "['/~q/Host/evil']",
     "body_size_limit": "1g",
-    "keep_host_header": "true",
+    "keep_host_header": "false",
     "save_stream_file": "/tmp/flows",
     "proxyauth": "any",
 }

@@ -1,12 +1,15 @@
 """A gateway URL: clients that cannot use a proxy reach one server with their token, and nothing else."""
 
 import json
+import re
 import subprocess
 
 import httpx2
 import pytest
 from far_end import FarEnd, gateway_with, json_answer
 from mcp import Client, MCPError
+from mcp.client.auth import OAuthFlowError, TokenStorage
+from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
 from mcp.client.streamable_http import streamable_http_client
 from raw import RawClient, Reply, call, head, proxy_authorization
 
@@ -126,6 +129,109 @@ def test_without_a_good_token_it_is_401_with_a_challenge(cast, url, lines, reaso
     assert "proxy-authenticate" not in reply.headers
     assert reply.reason_code == reason
     assert cast.executed() == before
+
+
+# -- where tokens come from (RFC 9728) --------------------------------------------------------------------------------
+
+
+def probe(url, path: str, *lines: str, method: str = "GET", host: str | None = None) -> Reply:
+    with RawClient(type("Port", (), {"port": url.port})()) as client:
+        client.send(head(f"{method} {path} HTTP/1.1", f"Host: {host or f'127.0.0.1:{url.port}'}", *lines))
+        return client.read()
+
+
+def test_the_challenge_leads_to_metadata_of_the_url_that_was_dialled(cast, url) -> None:
+    challenge = url.send().headers["www-authenticate"]
+    found = re.search(r'resource_metadata="http://127\.0\.0\.1:(\d+)(/[^"]*)"', challenge)
+    assert found, challenge
+    assert (int(found[1]), found[2]) == (url.port, "/.well-known/oauth-protected-resource/mcp")
+    assert "error=" not in challenge
+    reply = probe(url, found[2])
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    assert reply.json == {
+        "resource": url.url,
+        "authorization_servers": [cast.issuer.url],
+        "bearer_methods_supported": ["header"],
+    }
+    assert (
+        'error="invalid_token"'
+        in url.send("Authorization: Bearer " + cast.token(lifetime=-60)).headers["www-authenticate"]
+    )
+
+
+@pytest.mark.parametrize("host", ["localhost:{port}", "gateway.example", "GATEWAY.example:80"])
+def test_the_resource_is_told_by_the_name_that_was_dialled(cast, url, host) -> None:
+    host = host.format(port=url.port)
+    origin = "http://" + host.lower().removesuffix(":80")
+    for path in ("", "/mcp"):
+        assert probe(url, f"/.well-known/oauth-protected-resource{path}", host=host).json["resource"] == f"{origin}/mcp"
+    reply = probe(url, "/mcp", host=host)
+    assert f'resource_metadata="{origin}/.well-known/oauth-protected-resource/mcp"' in reply.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+        "/.well-known/oauth-protected-resource/other",
+        "/.well-known/oauth-protected-resource/mcp/../admin",
+        "/.well-known/oauth-protected-resourcex",
+        "/.well-known/",
+    ],
+)
+def test_other_probes_find_nothing_and_reach_nothing(cast, url, path) -> None:
+    """Clients probe these without a token: a 401 would make them ask for one, a 403 give up."""
+    before = cast.executed()
+    assert probe(url, path).status in (400, 404)
+    assert "www-authenticate" not in probe(url, path).headers
+    assert cast.executed() == before
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS"])
+def test_metadata_is_read_and_nothing_else(url, method) -> None:
+    reply = probe(url, "/.well-known/oauth-protected-resource/mcp", "Content-Length: 0", method=method)
+    assert reply.status in (404, 405)
+
+
+def test_a_host_that_is_no_name_gets_no_metadata(url) -> None:
+    assert probe(url, "/.well-known/oauth-protected-resource/mcp", host='a"b').status == 400
+    assert "resource_metadata" not in probe(url, "/mcp", host='a"b').headers.get("www-authenticate", "")
+
+
+def test_at_the_proxy_it_would_speak_for_the_server_and_says_nothing(cast, url) -> None:
+    with RawClient(url.gateway, cast) as client:
+        client.tunnel(cast.token())
+        client.send(head("GET /.well-known/oauth-protected-resource/mcp HTTP/1.1", f"Host: {client.authority}"))
+        assert client.read().status == 404
+
+
+async def test_the_official_client_finds_its_way_to_the_issuer(cast, url) -> None:
+    """Its own OAuth provider reads the challenge and the metadata, and takes the resource for the one it dialled."""
+    asked: list[str] = []
+
+    class Storage(TokenStorage):
+        async def get_tokens(self):
+            return None
+
+        async def set_tokens(self, tokens) -> None:
+            """None come."""
+
+        async def get_client_info(self):
+            return None
+
+        async def set_client_info(self, client_info) -> None:
+            """None come."""
+
+    async def note(request: httpx2.Request) -> None:
+        asked.append(str(request.url))
+
+    provider = ClientCredentialsOAuthProvider(url.url, Storage(), client_id="ci", client_secret="x")
+    async with httpx2.AsyncClient(auth=provider, trust_env=False, event_hooks={"request": [note]}) as client:
+        with pytest.raises((OAuthFlowError, httpx2.HTTPError)):
+            await client.post(url.url, json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
+    assert str(provider.context.protected_resource_metadata.resource) == url.url
+    assert str(provider.context.protected_resource_metadata.authorization_servers[0]).rstrip("/") == cast.issuer.url
 
 
 def test_with_one_it_is_served(cast, url) -> None:

@@ -23,17 +23,19 @@ def answer(refusal: Refusal, exchange: Exchange | None = None) -> http.Response:
     else:
         status = refusal.status
         body, kind = error_body(exchange.request_id if exchange else None, refusal), "application/json"
-    headers = {"content-type": kind, "cache-control": "no-store", **challenge(refusal)}
+    headers = {"content-type": kind, "cache-control": "no-store", **challenge(refusal, exchange)}
     return http.Response.make(status, body, headers)
 
 
-def challenge(refusal: Refusal) -> dict[str, str]:
-    """The authentication challenge that belongs to a 401 or 407 (RFC 6750 section 3, RFC 7617)."""
+def challenge(refusal: Refusal, exchange: Exchange | None = None) -> dict[str, str]:
+    """The authentication challenge that belongs to a 401 or 407 (RFC 6750 section 3, RFC 7617, RFC 9728 section 5)."""
     if refusal.status == 407:
         return {"proxy-authenticate": f"Basic {REALM}"}
     if refusal.status == 401:
         error = "" if refusal.reason == "token-missing" else ', error="invalid_token"'
-        return {"www-authenticate": f"Bearer {REALM}{error}"}
+        url = exchange.metadata_url if exchange is not None else None
+        metadata = f', resource_metadata="{url}"' if url is not None else ""
+        return {"www-authenticate": f"Bearer {REALM}{error}{metadata}"}
     return {}
 
 

@@ -22,6 +22,7 @@ from coatcheck.exchange import Dialling, Exchange, Exchanges, Numbering, Tunnel,
 from coatcheck.http.addresses import first_reachable
 from coatcheck.http.headers import check_head
 from coatcheck.http.target import Target, canonical_host, parse_authority
+from coatcheck.identity.resource_metadata import WELL_KNOWN, described_path
 from coatcheck.live import Live
 from coatcheck.policy.model import Policy, Server
 from coatcheck.policy.servers import server_for, servers_at, speaks_mcp
@@ -75,6 +76,8 @@ class Guard:
         exchange.is_mcp = path == exchange.server.path and speaks_mcp(exchange.policy, exchange.server)
         flow.request.data.host = exchange.target.host
         flow.request.data.port = exchange.target.port
+        if exchange.target.via is not None:  # the client's is the gateway URL's
+            flow.request.headers["host"] = exchange.target.authority
         if "expect" in exchange.headers:
             flow.request.headers.pop("expect")
 
@@ -114,7 +117,12 @@ class Guard:
 
     @staticmethod
     def _server(policy: Policy, target: Target, path: str) -> Server:
-        server = server_for(policy, target.scheme, target.host, target.port, path)
+        # at a gateway URL, metadata is about the path it names, or about the server
+        described = described_path(path) if target.via is not None else None
+        asked = path if described is None else described or policy.servers[target.via or ""].path
+        server = server_for(policy, target.scheme, target.host, target.port, asked)
+        if server is None and path.startswith(WELL_KNOWN):
+            raise Refusal("not-found", "nothing is served here", status=404)  # clients probe: any other status alarms
         if server is None or (target.via is not None and server.name != target.via):
             raise _unknown(target)
         if server.tunnel:

@@ -14,6 +14,7 @@ from coatcheck.exchange import Exchange, Exchanges, Tunnels
 from coatcheck.http.headers import without
 from coatcheck.identity.caller import Caller, Verified
 from coatcheck.identity.match import match_identity
+from coatcheck.identity.resource_metadata import WELL_KNOWN
 from coatcheck.identity.session_tokens import SessionTokens
 from coatcheck.identity.tokens import Presented, find_token, unverified_issuer
 from coatcheck.live import Live, utc_now
@@ -106,7 +107,7 @@ class Identify:
         if tunnel is not None and tunnel.refusal is not None:
             raise tunnel.refusal
         if tunnel is None or tunnel.verified is None:
-            if flow.request.path.startswith("/.well-known/"):
+            if flow.request.path.startswith(WELL_KNOWN):
                 raise Refusal("not-found", "nothing is served here", status=404)
             is_proxied = tunnel is None and not isinstance(flow.client_conn.proxy_mode, ReverseMode)
             where = "Proxy-Authorization" if is_proxied else "Authorization"
