@@ -1,17 +1,20 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from coatcheck.approvals.model import Approval, Question, Vote
 from coatcheck.errors import Refusal
-from coatcheck.identity.caller import Caller
+from coatcheck.identity.caller import Caller, Exchanged
+from coatcheck.identity.session_store import IssuedToken
 from coatcheck.journal.records import (
     approval_record,
     lifecycle_record,
     outcome_record,
     refusal_record,
     request_record,
+    token_record,
 )
 from coatcheck.mcp.call import Call
 from coatcheck.policy.decision import Allow, Deny, Hold
@@ -95,6 +98,25 @@ def test_a_request_tells_who_what_and_why_and_no_argument():
 )
 def test_a_decision_is_told_by_its_effect_and_rules(decision, written):
     assert request(decision)["decision"] == written
+
+
+def test_a_caller_with_a_session_token_is_told_by_it_too():
+    caller = replace(CALLER, exchanged=Exchanged("j" * 32, CALLER.name))
+    assert request(Allow(), caller=caller)["caller"] == request(Allow())["caller"] | {"session_token": "j" * 32}
+
+
+def test_a_session_token_is_recorded_with_its_run_and_without_itself():
+    token = IssuedToken("j" * 32, "bot", "https://idp", "sub", "d" * 32, {"run_id": "7"}, 1, 2)
+    assert token_record(event="revoked", token=token) == {
+        "event": "revoked",
+        "session_token": "j" * 32,
+        "identity": "bot",
+        "issuer": "https://idp",
+        "subject": "sub",
+        "token_id": "d" * 32,
+        "expires": 2,
+        "run": {"run_id": "7"},
+    }
 
 
 def test_a_request_without_a_caller_says_so():

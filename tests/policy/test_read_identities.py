@@ -19,6 +19,7 @@ CORP = "    issuer: https://idp.example.com/realms/bots\n    algorithms: [ES256,
         pytest.param("leeway: 10s", "max_stale: 1s", "out of range", id="keys too young"),
         pytest.param("leeway: 10s", "typ: oauth-id-jag+jwt", "typ cannot be", id="type of another use"),
         pytest.param("leeway: 10s", "addresses: [10.20.0.1]", "not an address range", id="addresses"),
+        pytest.param("leeway: 10s", "one_time: yes", "true or false", id="one time, by another word"),
         pytest.param("leeway: 10s", "addresses: []", "an empty list", id="no addresses"),
         pytest.param(
             "leeway: 10s",
@@ -94,3 +95,8 @@ def test_a_claim_may_be_text_a_number_a_boolean_or_a_list(draft):
 def test_no_value_of_a_claim_or_token_is_needed_in_a_message(draft):
     text = draft.edited('"74627617"', '["a-secret-looking-value", 1.5]')
     assert not any("a-secret-looking-value" in said + hint for _, said, hint in draft.faults(text))
+
+
+def test_an_issuers_tokens_may_be_good_for_one_exchange(draft):
+    assert draft.load().issuers["corp"].one_time is False
+    assert draft.load(draft.edited("leeway: 10s", "one_time: true")).issuers["corp"].one_time is True

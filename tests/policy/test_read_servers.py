@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 
 
@@ -104,3 +106,20 @@ def test_a_credential_must_be_in_the_vault_where_its_names_are_known(draft):
     assert draft.load(secrets=None)
     found = draft.faults(draft.text, secrets=["github-pta"])
     assert found == [("p.yaml:26:17", "unknown secret 'github-pat'", "did you mean 'github-pta'?")]
+
+
+def test_session_tokens_are_good_for_an_hour_or_what_is_said(draft):
+    assert draft.load().session_ttl == timedelta(hours=1)
+    for text, ttl in (("1m", timedelta(minutes=1)), ("24h", timedelta(days=1))):
+        edited = draft.edited(
+            "audience: https://gateway.example.com", f"audience: https://g.example\n  session_ttl: {text}"
+        )
+        assert draft.load(edited).session_ttl == ttl
+
+
+@pytest.mark.parametrize("text", ["59s", "25h", "0s", "1", "forever"])
+def test_session_tokens_are_good_neither_for_ever_nor_for_nothing(draft, text):
+    edited = draft.edited(
+        "audience: https://gateway.example.com", f"audience: https://g.example\n  session_ttl: {text}"
+    )
+    assert any("session_ttl" in said for _, said, _ in draft.faults(edited))

@@ -44,7 +44,7 @@ class SigningKey:
 
     kid: str
     created_at: int
-    private: ec.EllipticCurvePrivateKey = field(repr=False)
+    private: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
 
     @property
     def public(self) -> ec.EllipticCurvePublicKey:
