@@ -28,7 +28,7 @@ from story.processes import BIN
 
 README = (ROOT / "README.md").read_text()
 SECURITY = (ROOT / "SECURITY.md").read_text()
-SECONDS = 90
+SECONDS = 180
 MARK = "@@ block "
 GITHUB_TOKEN = "github_pat_11AAEXAMPLE"
 
