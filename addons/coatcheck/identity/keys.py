@@ -70,8 +70,11 @@ class KeySource:
         raise _unknown_key(issuer, kid, several=bool(found))
 
     async def warm(self, issuers: Iterable[IssuerSpec]) -> None:
-        """Fetches every issuer's keys, at once. A failure is logged, and tried again when a token comes."""
-        refreshes = [self._start(issuer, self._of(issuer)) for issuer in issuers]
+        """Fetches every issuer's keys, at once. A failure is logged, and tried again when a token comes.
+
+        An issuer of SAML assertions publishes none: its name is no place to look.
+        """
+        refreshes = [self._start(issuer, self._of(issuer)) for issuer in issuers if issuer.saml is None]
         if refreshes:
             await asyncio.wait(refreshes)
 

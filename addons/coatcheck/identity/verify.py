@@ -32,8 +32,9 @@ class Verifier:
     def __init__(self, policy_issuers: Mapping[str, IssuerSpec], audience: str, keys: KeySource) -> None:
         if not audience:
             raise PolicyError("the audience is empty", hint="set gateway.audience to this gateway's own URL")
-        self._issuers = {spec.issuer: spec for spec in policy_issuers.values()}
-        if len(self._issuers) != len(policy_issuers):
+        issuers = [spec for spec in policy_issuers.values() if spec.saml is None]
+        self._issuers = {spec.issuer: spec for spec in issuers}
+        if len(self._issuers) != len(issuers):
             raise PolicyError("two issuers have the same URL", hint="keep one, and match claims in identities")
         self._audience = audience
         self._keys = keys

@@ -31,6 +31,16 @@ class Condition(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SamlTrust:
+    """What makes an issuer one of SAML 2.0 assertions: `certificates` (DER, pinned) of the keys it signs with, and
+    the `recipient` its assertions must be confirmed for; None: the gateway's audience.
+    """
+
+    certificates: tuple[bytes, ...]
+    recipient: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class IssuerSpec:
     """Where tokens come from and how they are verified (OpenID Connect Core 2, RFC 7519)."""
 
@@ -53,6 +63,8 @@ class IssuerSpec:
     one_time: bool = False
     """A token of this issuer is good for one exchange for a session token, and for nothing else."""
     preset: str | None = None
+    saml: SamlTrust | None = None
+    """Then it has no `algorithms`: none of its JWTs is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,5 +191,5 @@ class Policy:
 
     @cached_property
     def issuer_urls(self) -> frozenset[str]:
-        """The `iss` of every issuer."""
-        return frozenset(spec.issuer for spec in self.issuers.values())
+        """The `iss` of every issuer of JWTs."""
+        return frozenset(spec.issuer for spec in self.issuers.values() if spec.saml is None)

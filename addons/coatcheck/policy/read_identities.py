@@ -13,6 +13,7 @@ from pathlib import Path
 from coatcheck.identity.presets import PRESETS
 from coatcheck.policy.model import ClaimPattern, Identity, IssuerSpec, Network
 from coatcheck.policy.read_places import Place, read_file, read_network, read_url
+from coatcheck.policy.read_saml import read_saml_issuer, read_times
 from coatcheck.policy.scope import Entry, Sections
 from coatcheck.policy.shape import (
     Findings,
@@ -20,7 +21,6 @@ from coatcheck.policy.shape import (
     describe,
     read_boolean,
     read_choice,
-    read_duration,
     read_form,
     read_items,
     read_name,
@@ -31,8 +31,6 @@ from coatcheck.policy.source import Fields, Items, Node, Scalar
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """JWA (RFC 7518 3.1, RFC 8037): asymmetric only, so that a public key is never taken for a shared secret."""
 
-MAX_LEEWAY = timedelta(seconds=60)
-MAX_LIFETIME = timedelta(days=30)
 MAX_STALE = timedelta(days=7)
 
 TYPES = ("JWT", "JOSE", "at+jwt")
@@ -41,29 +39,32 @@ TYPES = ("JWT", "JOSE", "at+jwt")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 _ISSUER_KEYS = (
-    *("preset", "issuer", "algorithms", "typ", "groups", "leeway", "max_lifetime"),
+    *("preset", "issuer", "algorithms", "typ", "groups", "leeway", "max_lifetime", "saml"),
     *("jwks_uri", "jwks_file", "ca", "addresses", "max_stale", "one_time"),
 )
 _IDENTITY_KEYS = ("groups", "owner", "expires", "disabled")
 
 
 def read_issuers(sections: Sections) -> dict[str, IssuerSpec]:
-    """All issuers; two with the same URL are refused, as a token could not be told apart."""
+    """All issuers; two of one kind with the same URL are refused, as a token could not be told apart."""
     out: dict[str, IssuerSpec] = {}
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, bool], str] = {}
     for entry in sections.issuers.values():
         spec = _read_issuer(entry, sections.findings)
         if spec is None:
             continue
-        if spec.issuer in seen:
-            sections.findings.report(entry.at, f"issuer {entry.name!r} has the same URL as {seen[spec.issuer]!r}")
-        seen.setdefault(spec.issuer, entry.name)
+        kind = (spec.issuer, spec.saml is None)
+        if kind in seen:
+            sections.findings.report(entry.at, f"issuer {entry.name!r} has the same URL as {seen[kind]!r}")
+        seen.setdefault(kind, entry.name)
         out[entry.name] = spec
     return out
 
 
 def _read_issuer(entry: Entry, findings: Findings) -> IssuerSpec | None:
     form = read_form(entry.node, findings, optional=_ISSUER_KEYS, what=f"issuer {entry.name}")
+    if "saml" in form:
+        return read_saml_issuer(entry, form)
     name = form.read("preset", read_choice, PRESETS.keys(), what="preset")
     preset = PRESETS[name] if name else None
     url = form.read("issuer", _read_issuer_url, what="issuer")
@@ -77,9 +78,7 @@ def _read_issuer(entry: Entry, findings: Findings) -> IssuerSpec | None:
     keys = _read_key_place(form, entry.folder)
     typ = form.read("typ", read_choice, TYPES, what="typ")
     groups = form.read("groups", read_text, what="groups")
-    leeway = form.read("leeway", read_duration, what="leeway", low=timedelta(0), high=MAX_LEEWAY)
-    shortest = timedelta(seconds=1)
-    lifetime = form.read("max_lifetime", read_duration, what="max_lifetime", low=shortest, high=MAX_LIFETIME)
+    leeway, lifetime = read_times(form)
     issuer = url.url if url else preset.issuer if preset else None
     if issuer is None:
         return None
