@@ -8,6 +8,7 @@ import pytest
 from coatcheck.errors import Refusal
 from coatcheck.identity.fetch import LOOPBACK, fetch
 from coatcheck.identity.keys import COOLDOWN_SECONDS, FRESH_SECONDS, RETRY_SECONDS, KeySource
+from coatcheck.policy.model import SamlTrust
 
 MAX_STALE_SECONDS = 24 * 3600
 DISCOVERY = "/.well-known/openid-configuration"
@@ -358,3 +359,12 @@ async def test_a_kid_is_only_ever_compared(source, spec, publisher, signer, new_
     odd = new_signer("ES256", kid)
     publisher.publish(odd)
     assert same(await KeySource().key(spec(), kid, "ES256"), odd)
+
+
+async def test_an_issuer_of_assertions_is_never_looked_up(source, spec, publisher, signer):
+    publisher.publish(signer)
+    saml = spec(name="adfs", algorithms=(), saml=SamlTrust((b"",)))
+    await source.warm([saml])
+    assert publisher.asked == []
+    await source.warm([saml, spec()])
+    assert publisher.asked == [DISCOVERY, "/jwks"]

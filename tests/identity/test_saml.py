@@ -267,6 +267,7 @@ def test_a_changed_assertion_is_refused(idp, old, new):
             {"more": f'<saml:AuthnStatement SessionNotOnOrAfter="{DRAFT.at(0)}"/>'}, "token-expired", id="session over"
         ),
         pytest.param({"attributes": {"sub": ["root"]}}, "token-malformed", id="an attribute called sub"),
+        pytest.param({"attributes": {"exp": ["x"]}}, "token-malformed", id="an attribute called exp"),
         pytest.param({"attributes": {"": ["x"]}}, "token-malformed", id="an attribute without a name"),
         pytest.param({"attributes": {"a": ["<b>x</b>"]}}, "token-malformed", id="a value with parts"),
         pytest.param(

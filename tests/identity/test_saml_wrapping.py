@@ -185,6 +185,30 @@ def test_a_signature_over_two_things_or_with_other_transforms_is_refused():
         assert refusal(other) == "token-malformed"
 
 
+def test_a_second_signature_anywhere_is_refused():
+    around = parse(IDP.sign(response(GOOD, more=b"<ds:Signature Id='placeholder'/>").decode(), reference="#_r1"))
+    assert refusal(around) == "token-malformed"
+    for place in ("saml:Subject", "ds:Signature", "ds:X509Data"):
+        made = parse(GOOD)
+        find(made, place).append(copy.deepcopy(find(made, "ds:Signature")))
+        assert refusal(made) == "token-malformed", place
+
+
+def test_a_signature_holds_what_saml_lets_it_hold_and_in_order():
+    for name, at in (("Object", 3), ("Object", 2), ("KeyInfo", 3), ("Manifest", 0)):
+        made = parse(GOOD)
+        find(made, "ds:Signature").insert(at, etree.Element(f"{{{NAMESPACES['ds']}}}{name}"))
+        assert refusal(made) == "token-malformed", name
+    for place, what in (("ds:SignatureMethod", "HMACOutputLength"), ("ds:DigestMethod", "x")):
+        made = parse(GOOD)
+        etree.SubElement(find(made, place), f"{{{NAMESPACES['ds']}}}{what}")
+        assert refusal(made) == "token-malformed", place
+    for place in ("ds:SignatureValue", "ds:DigestValue"):
+        made = parse(GOOD)
+        find(made, place).text = "not base64!"
+        assert refusal(made) == "token-malformed", place
+
+
 def test_two_assertions_that_are_both_signed_are_one_too_many():
     other = IDP.sign(replace(DRAFT, id="_a2").xml, reference="#_a2")
     assert verify(other).subject == "shop-ci"

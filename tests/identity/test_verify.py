@@ -12,7 +12,7 @@ from coatcheck.errors import PolicyError, Refusal
 from coatcheck.identity import verify
 from coatcheck.identity.keys import KeySource
 from coatcheck.identity.verify import REMEMBER_FOR, Verifier, check_audience, check_times
-from coatcheck.policy.model import IssuerSpec
+from coatcheck.policy.model import IssuerSpec, SamlTrust
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())
@@ -80,6 +80,18 @@ async def test_a_shared_secret_made_of_the_public_key_is_refused_even_if_policy_
     mac = base64.urlsafe_b64encode(hmac.digest(pem, signing_input.encode(), hashlib.sha256)).rstrip(b"=").decode()
     assert await refusal(lax, f"{signing_input}.{mac}") == "algorithm-not-allowed"
     assert await lax.verify(rsa.sign(claims()), now=NOW)
+
+
+async def test_an_issuer_of_assertions_signs_no_tokens_and_hides_no_issuer_of_tokens(
+    publisher, signer, spec, audience, claims
+):
+    publisher.publish(signer)
+    saml = spec(name="adfs", algorithms=(), saml=SamlTrust((b"",)))
+    alone = Verifier({"adfs": saml}, audience, KeySource())
+    assert await refusal(alone, signer.sign(claims())) == "wrong-issuer"
+    assert publisher.asked == []
+    both = Verifier({"adfs": saml, "corp": spec()}, audience, KeySource())
+    assert (await both.verify(signer.sign(claims()), now=NOW)).issuer == "corp"
 
 
 async def test_a_key_that_names_another_algorithm_does_not_verify(publisher, signers, spec, audience, claims):

@@ -21,6 +21,7 @@ from coatcheck.policy.shape import (
     describe,
     read_boolean,
     read_choice,
+    read_duration,
     read_form,
     read_items,
     read_name,
