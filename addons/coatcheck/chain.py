@@ -29,6 +29,7 @@ from coatcheck.errors import CoatcheckError
 from coatcheck.exchange import Dialling, Exchanges, Tunnels
 from coatcheck.identity.keys import KeySource
 from coatcheck.identity.one_time import UsedTokens
+from coatcheck.identity.saml import verify_assertion
 from coatcheck.identity.session_store import IssuedToken, SessionStore
 from coatcheck.identity.session_tokens import SessionTokens
 from coatcheck.identity.verify import Verifier
@@ -133,7 +134,7 @@ def build(settings: Settings) -> Parts:
         mask,
         record,
     ]
-    exchange = TokenExchange(live, sessions, UsedTokens(engine), _note("issued", journal))
+    exchange = TokenExchange(live, sessions, UsedTokens(engine), _note("issued", journal), verify_assertion)
     control = ControlPort(live, approvals, metrics, hold.vote, exchange.routes())
     return Parts(
         settings, vault, keys, live, sessions, journal, recorder, approvals, metrics, exchanges, scrubbers, hold,

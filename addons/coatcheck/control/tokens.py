@@ -96,8 +96,8 @@ class TokenExchange:
             if unverified_issuer(request.subject_token) == self.tokens.issuer:
                 raise Refusal.unauthenticated("token-exchanged", "a session token cannot be exchanged for another")
             return await self.live.verifier.verify(request.subject_token, now=now)
-        if self.verify_assertion is None:
-            raise unsupported_token_type("SAML assertions are not taken by this gateway")
+        if self.verify_assertion is None or not any(spec.saml for spec in policy.issuers.values()):
+            raise unsupported_token_type("no issuer in the policy is one of SAML assertions")
         assertion = read_assertion(request.subject_token)
         return await asyncio.to_thread(
             self.verify_assertion, assertion, policy.issuers, audience=policy.audience, now=now

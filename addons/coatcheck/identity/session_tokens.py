@@ -29,7 +29,7 @@ from coatcheck.identity.signing_keys import ALGORITHM, SigningKey, SigningKeys
 from coatcheck.identity.verify import check_audience
 from coatcheck.journal.records import run_of
 from coatcheck.mcp.call import Json
-from coatcheck.policy.model import Policy
+from coatcheck.policy.model import IssuerSpec, Policy
 from coatcheck.vault.crypto import Sealed, Sealer
 from coatcheck.vault.secret import Secret
 
@@ -147,7 +147,7 @@ class SessionTokens:
             raise _refused("token-expired", "the session token has expired; exchange a new token for another")
         verified = self._made.get((jti, policy.sha256))
         if verified is None:
-            spec = next((spec for spec in policy.issuers.values() if spec.issuer == issued.issuer), None)
+            spec = _issuer_of(issued, policy)
             if spec is None:
                 raise _refused("wrong-issuer", "the issuer this session token goes back to is no more in the policy")
             until = datetime.fromtimestamp(expires_at, UTC)
@@ -271,6 +271,13 @@ async def _asked[T](ask: Callable[[], T]) -> T:
     except CoatcheckError:
         message = "session tokens cannot be looked up at the moment"
         raise Refusal("state-unavailable", message, status=503, code=GATEWAY_FAULT, retryable=True) from None
+
+
+def _issuer_of(issued: IssuedToken, policy: Policy) -> IssuerSpec | None:
+    """The issuer a token goes back to. One provider may be two, of tokens and of assertions: then the identity's."""
+    named = [spec for spec in policy.issuers.values() if spec.issuer == issued.issuer]
+    identity = policy.identities.get(issued.identity)
+    return next((spec for spec in named if identity and spec.name == identity.issuer), named[0] if named else None)
 
 
 def _short(run: Mapping[str, Json]) -> dict[str, Json]:

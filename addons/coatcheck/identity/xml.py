@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 from xml.parsers import expat
 
-MAX_BYTES = 48 * 1024
+MAX_BYTES = 40 * 1024
+"""In base64 it still fits a request to the control port."""
+
 MAX_DEPTH = 32
 MAX_PARTS = 4096
 """Elements and attributes together."""

@@ -64,7 +64,7 @@ class IssuerSpec:
     """A token of this issuer is good for one exchange for a session token, and for nothing else."""
     preset: str | None = None
     saml: SamlTrust | None = None
-    """Then it has no `algorithms`: none of its JWTs is believed."""
+    """Then it has no `algorithms`, as none of its JWTs is believed, and each assertion counts once."""
 
 
 @dataclass(frozen=True, slots=True)

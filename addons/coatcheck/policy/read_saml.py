@@ -58,6 +58,7 @@ def read_saml_issuer(entry: Entry, form: Form) -> IssuerSpec | None:
         leeway=leeway or timedelta(0),
         max_lifetime=lifetime or SAML_LIFETIME,
         saml=trust,
+        one_time=True,
     )
 
 
