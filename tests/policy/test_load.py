@@ -1,11 +1,14 @@
 import hashlib
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
-from coatcheck.errors import PolicyError
+from coatcheck.errors import PolicyError, Refusal
+from coatcheck.identity.caller import Verified
+from coatcheck.identity.match import match_identity
 from coatcheck.mcp.call import Call
 from coatcheck.policy.decide import decide
 from coatcheck.policy.decision import Allow, Deny
@@ -151,6 +154,8 @@ def test_the_default_policy_denies_everything():
         ("data-pipeline", "nightly-etl", "prices", Call("http", "GET", "/v2/prices/eur"), Allow),
         ("data-pipeline", "nightly-etl", "prices", Call("http", "POST", "/v2/prices/eur"), Deny),
         ("data-pipeline", "nightly-etl", "packages", Call("http", "CONNECT", "/"), Allow),
+        ("two-stage", "shop-plan", "github", Call("mcp", "tools/call", "get_issue"), Allow),
+        ("two-stage", "shop-release", "github", Call("mcp", "tools/call", "get_issue"), Allow),
         (
             "data-pipeline",
             "nightly-etl",
@@ -172,3 +177,25 @@ def test_the_examples_decide_as_their_comments_say(name, caller, server, call, e
     policy = load_policy(POLICIES / "examples" / f"{name}.yaml")
     decision = decide(policy, as_caller(policy, caller), policy.servers[server], [call], now=NOW)
     assert isinstance(decision, expected)
+
+
+@pytest.mark.parametrize(
+    ("environment", "caller", "repo", "expected"),
+    [
+        ("plan", "shop-plan", "shop", Deny),
+        ("production", "shop-release", "shop", Allow),
+        ("production", "shop-release", "other", Deny),
+    ],
+)
+def test_the_stages_of_one_pipeline_are_told_apart_by_their_environment(environment, caller, repo, expected):
+    policy = load_policy(POLICIES / "examples" / "two-stage.yaml")
+    claims = {"repository_id": "74627617", "repository": "acme/shop", "ref": "refs/heads/main"}
+    verified = Verified("github", "s", claims | {"environment": environment}, "t", NOW)
+    found = match_identity(policy.identities, policy.issuers, verified, now=NOW)
+    assert found.name == caller
+    call = Call("mcp", "tools/call", "create_release", {"owner": "acme", "repo": repo})
+    assert isinstance(decide(policy, found, policy.servers["github"], [call], now=NOW), expected)
+    for other in ("", "planning", "staging"):
+        nobody = replace(verified, claims=claims | {"environment": other})
+        with pytest.raises(Refusal, match="unknown-identity"):
+            match_identity(policy.identities, policy.issuers, nobody, now=NOW)
