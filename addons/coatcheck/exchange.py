@@ -70,6 +70,8 @@ class Exchange:
     metadata_url: str | None = None
     """Where a gateway URL says whose tokens it takes (RFC 9728); None where there is no such place."""
     caller: Caller | None = None
+    opened_by: Caller | None = None
+    """Who opened the tunnel the request came in, where that was another than `caller`."""
     inspected: Inspected | None = None
     request_id: RequestId | None = None
     decision: Decision | None = None
@@ -119,6 +121,7 @@ class Tunnel:
     host: str
     port: int
     verified: Verified | None = None
+    opened_by: Caller | None = None
     refusal: Refusal | None = None
     exchange: Exchange | None = None
     """Set where the tunnel is relayed unopened, by its own verdict."""

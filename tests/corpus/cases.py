@@ -92,6 +92,7 @@ CASES: dict[str, Case] = {
     "JWT-20": Case("no expiry", "401"),
     "JWT-22": Case("times that are no whole numbers of seconds", "401"),
     "JWT-23": Case("expired this second; beyond the leeway", "401; a leeway of more than a minute does not load"),
+    "JWT-25": Case("a token that counts once, shown twice; its id in another token", "refused, over restarts too"),
     "JWT-26": Case("another spelling of a good token", "401; one id for every use of a token"),
     "JWT-28": Case("a subject that is no text, too long, or not one line", "401; the journal stays whole"),
     "JWT-29": Case("groups that are no list of names; claims of another type", "403"),
@@ -105,7 +106,9 @@ CASES: dict[str, Case] = {
     ),
     "JWT-40": Case("a large token as a proxy's password", "accepted"),
     "JWT-41": Case("two tokens; a list of tokens; blanks before a token", "401"),
-    "JWT-44": Case("a tunnel opened by one, a request in it with another's token", "the request is the other's"),
+    "JWT-44": Case(
+        "a tunnel opened by one, a request in it with another's token", "the request is the other's, both are recorded"
+    ),
     "SSE-01": Case("events ended by every mix of line ends", "masked alike"),
     "SSE-02": Case("a stream cut between CR and LF, or anywhere", "the same events"),
     "SSE-04": Case("JSON over several data lines", "masked as one value"),
@@ -136,6 +139,9 @@ SHOWN_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "FAIL-10": ("tests/e2e/test_console.py::test_what_steers_the_gateway_is_locked",),
     "JWT-22": ("tests/identity/test_verify.py::test_an_expiry_that_is_no_number_of_seconds_is_refused",),
     "JWT-23": ("tests/identity/test_verify.py::test_leeway_is_exact_and_a_minute_at_most",),
+    "JWT-25": (
+        "tests/e2e/test_session_tokens.py::test_a_token_of_a_one_time_issuer_is_exchanged_once_over_restarts_too",
+    ),
     "JWT-34": ("tests/identity/test_keys.py::test_a_failed_refresh_keeps_the_keys_until_they_are_too_old",),
     "JWT-35": ("tests/identity/test_keys.py::test_an_issuer_says_how_old_its_keys_may_become",),
     "JWT-37": ("tests/identity/test_keys.py::test_a_refresh_that_began_before_a_rotation_does_not_hide_the_new_key",),

@@ -2,9 +2,11 @@
 
 import base64
 import json
+from http.client import HTTPConnection
+from urllib.parse import urlencode
 
 import pytest
-from ground import denied
+from ground import Ground, denied
 from raw import head, proxy_authorization
 from tokens import Party, accepted, b64, present, refused, running
 
@@ -15,13 +17,13 @@ MALFORMED = "token-malformed"
 
 @pytest.fixture(scope="module")
 def parties():
-    with Party() as plain, Party() as other:
-        yield {"plain": plain, "other": other}
+    with Party() as plain, Party() as other, Party() as once:
+        yield {"plain": plain, "other": other, "once": once}
 
 
 @pytest.fixture(scope="module")
 def ground(place, parties):
-    with running(place, parties) as ground:
+    with running(place, parties, once="one_time: true") as ground:
         yield ground
 
 
@@ -59,6 +61,42 @@ def test_every_use_of_a_token_is_recorded_under_one_id(ground, parties) -> None:
         accepted(ground, token, kind=kind)
     ids = {record["caller"]["token_id"] for record in ground.journal()[before:] if record["kind"] == "request"}
     assert len(ids) == 1
+
+
+def exchange(ground: Ground, token: str) -> tuple[int, dict]:
+    """What the control port's `/token` says to a subject token."""
+    form = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "subject_token": token,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+    }
+    connection = HTTPConnection("127.0.0.1", ground.gateway.control_port, timeout=10)
+    connection.request("POST", "/token", urlencode(form), {"Content-Type": "application/x-www-form-urlencoded"})
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    connection.close()
+    return response.status, answer
+
+
+@pytest.mark.attack("JWT-25")
+def test_a_token_that_counts_once_counts_once_whatever_else_it_says(ground, parties) -> None:
+    once = parties["once"]
+    token, twin = once.token(jti="the-one"), once.token(jti="the-one", extra=1)
+    status, answer = exchange(ground, token)
+    assert status == 200
+    accepted(ground, answer["access_token"])
+    for again in (token, twin):
+        assert exchange(ground, again)[1]["reason"] == "token-replayed"
+    assert exchange(ground, f"{token}==")[1]["reason"] == MALFORMED
+    assert exchange(ground, once.token(jti="another"))[0] == 200
+    assert exchange(ground, parties["plain"].token(jti="the-one"))[0] == 200, "an id is its issuer's"
+
+
+@pytest.mark.attack("JWT-25")
+@pytest.mark.parametrize("kind", ["proxy", "tunnel"])
+def test_a_token_that_counts_once_does_not_open_connections(ground, parties, kind) -> None:
+    accepted(ground, parties["plain"].token(), kind=kind)
+    refused(ground, parties["once"].token(), "token-one-time", kind=kind)
 
 
 SHAPES = {
@@ -199,8 +237,10 @@ def test_a_request_with_a_token_of_its_own_is_that_tokens_whoever_opened_the_tun
         for party in ("other", None, "plain", "other"):
             more = [f"Authorization: Bearer {parties[party].token()}"] if party else []
             assert client.outcome(ground.post(more=more)).status == 200
-    callers = [record["caller"]["name"] for record in ground.journal()[before:] if record["kind"] == "request"]
-    assert callers == ["other", "plain", "plain", "other"]
+    requests = [record for record in ground.journal()[before:] if record["kind"] == "request"]
+    assert [record["caller"]["name"] for record in requests] == ["other", "plain", "plain", "other"]
+    openers = [record["opened_by"] and record["opened_by"]["name"] for record in requests]
+    assert openers == ["plain", None, None, "plain"]
 
 
 @pytest.mark.attack("JWT-44")

@@ -62,10 +62,12 @@ def request_record(
     approval: str | None,
     secrets: Sequence[str],
     digest: str,
+    opened_by: Caller | None = None,
 ) -> dict[str, Json]:
     """A request about to be forwarded: who, what, under which rules of which policy, who approved it.
 
-    `policy` is the policy's SHA-256, `secrets` the names of what will be put in, `digest` the release's.
+    `policy` is the policy's SHA-256, `secrets` the names of what will be put in, `digest` the release's;
+    `opened_by` opened the tunnel it came in, where that was another than the caller.
     """
     return {
         "exchange": exchange,
@@ -78,6 +80,7 @@ def request_record(
         "approval": approval,
         "secrets": list(secrets),
         "digest": digest,
+        "opened_by": None if opened_by is None else _caller(opened_by),
     }
 
 

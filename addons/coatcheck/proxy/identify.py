@@ -47,7 +47,7 @@ class Identify:
             raise Refusal.unauthenticated("token-missing", "a token is needed: Proxy-Authorization", status=407)
         try:
             tunnel.verified = await self._verify(presented, exchange.policy)
-            exchange.caller = self._caller(exchange.policy, tunnel.verified, utc_now())
+            tunnel.opened_by = exchange.caller = self._caller(exchange.policy, tunnel.verified, utc_now())
         except Refusal as refusal:
             tunnel.refusal = refusal
 
@@ -64,6 +64,9 @@ class Identify:
         else:
             verified = await self._from_tunnel(flow, exchange.policy)
         exchange.caller = self._caller(exchange.policy, verified, utc_now())
+        tunnel = self._tunnels.get(flow.client_conn) if presented is not None else None
+        if tunnel is not None and tunnel.opened_by is not None and _differ(tunnel.opened_by, exchange.caller):
+            exchange.opened_by = tunnel.opened_by
 
     def _take_token(self, flow: http.HTTPFlow, exchange: Exchange) -> Presented | None:
         """The token, with every header that carries one of ours removed."""
@@ -131,3 +134,7 @@ class Identify:
                 self._callers.clear()
             self._callers[key] = verified, caller
         return caller
+
+
+def _differ(one: Caller, other: Caller) -> bool:
+    return (one.name, one.issuer, one.subject) != (other.name, other.issuer, other.subject)

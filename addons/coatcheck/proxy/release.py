@@ -66,6 +66,7 @@ async def journal_request(journal: JournalWriter, exchange: Exchange, digest: st
         approval=exchange.approval,
         secrets=[credential.name for credential in exchange.swap.credentials] if exchange.swap else (),
         digest=digest,
+        opened_by=exchange.opened_by,
     )
     try:
         await journal.append("request", record)
