@@ -106,6 +106,10 @@ CASES: dict[str, Case] = {
     ),
     "JWT-40": Case("a large token as a proxy's password", "accepted"),
     "JWT-41": Case("two tokens; a list of tokens; blanks before a token", "401"),
+    "JWT-43": Case(
+        "a SAML assertion: unsigned, wrapped (XSW 1 to 8), commented, for others, over, one of two, used; a DTD; SHA-1",
+        "not exchanged, 401 on a call; its reader asks nobody",
+    ),
     "JWT-44": Case(
         "a tunnel opened by one, a request in it with another's token", "the request is the other's, both are recorded"
     ),
