@@ -111,7 +111,7 @@ def build(settings: Settings) -> Parts:
     journal = JournalWriter(settings.state.journal, clock=utc_now)
     recorder = SessionRecorder(settings.state.sessions, clock=utc_now, on_closed=_export)
     approvals = ApprovalStore(engine)
-    hold = HoldCall(live, exchanges, approvals, journal, maskers, metrics, _show)
+    hold = HoldCall(live, exchanges, approvals, journal, maskers, metrics, _show, sessions)
     dialling: Dialling = WeakKeyDictionary()
     scrubbers = ScrubberCache()
     WireGate(exchanges, scrubbers, dialling).install()

@@ -14,6 +14,7 @@ from raw import RawClient, call, head, proxy_authorization
 
 from coatcheck.identity.token_request import ACCESS_TOKEN, GRANT_TYPE, JWT, SAML2
 from coatcheck.journal.read import records
+from story.cast import Pipeline
 
 pytestmark = pytest.mark.e2e
 
@@ -179,6 +180,42 @@ def test_a_revoked_token_is_refused_within_two_seconds_in_an_open_tunnel_too(sta
         assert (reply.status, reply.reason_code) == (401, "token-revoked")
     events = [r["event"] for r in journal(stage.cast) if r["kind"] == "token" and r["session_token"] == jti_of(taken)]
     assert events == ["issued", "revoked"]
+
+
+def test_a_call_that_is_held_is_not_sent_once_its_token_is_revoked(stage) -> None:
+    cast, (kept, taken) = stage.cast, (session_token(stage.gateway, stage.cast.token()) for _ in range(2))
+
+    def refund(order: str, token: str) -> Pipeline:
+        arguments = json.dumps({"order_id": order, "amount": 5})
+        return cast.start_pipeline("call", "refund_order", arguments, gateway=stage.gateway, token=token)
+
+    def approve(order: str) -> None:
+        found: list[dict] = []
+
+        def is_asked() -> bool:
+            listed = json.loads(cast.cli("approvals", "list", "--state", str(cast.state), "--json") or "[]")
+            found[:] = [a for a in listed if order in a["arguments"] and a["state"] == "pending"]
+            return bool(found)
+
+        stage.gateway.wait_for(is_asked)
+        if order == "R-taken":
+            cast.cli("identities", "revoke", jti_of(taken), "--state", str(cast.state))
+            stage.gateway.wait_for(is_refused)
+        cast.cli("approvals", "approve", found[0]["id"], "--state", str(cast.state), "--policy", str(cast.policy))
+
+    def is_refused() -> bool:
+        with RawClient(stage.gateway, cast) as client:
+            return client.tunnel(taken).post(get_order()).status == 401
+
+    held = refund("R-taken", taken)
+    approve("R-taken")
+    outcome = held.finish()
+    assert "token-revoked" in outcome.text
+    executed = [call["arguments"]["order_id"] for call in cast.executed() if call["tool"] == "refund_order"]
+    assert "R-taken" not in executed
+    held = refund("R-kept", kept)
+    approve("R-kept")
+    assert held.finish().error is None
 
 
 def test_tokens_are_listed_with_their_run_and_never_whole(stage) -> None:

@@ -86,6 +86,7 @@ class Desk:
             Maskers(bytes(32)),
             self.metrics,
             lambda flow: self.shown.append(flow.comment),
+            None,
         )
         self.watching = asyncio.create_task(self.hold.watch())
 

@@ -27,6 +27,7 @@ from coatcheck.control.metrics import Metrics
 from coatcheck.errors import APPROVAL_DENIED, GATEWAY_FAULT, JournalError, Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.identity.match import match_identity
+from coatcheck.identity.session_tokens import SessionTokens
 from coatcheck.journal.records import ApprovalEvent, approval_record
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live, utc_now
@@ -71,6 +72,7 @@ class HoldCall:
         maskers: Maskers,
         metrics: Metrics,
         show: Callable[[http.HTTPFlow], None],
+        sessions: SessionTokens,
     ) -> None:
         self._live = live
         self._exchanges = exchanges
@@ -79,6 +81,7 @@ class HoldCall:
         self._maskers = maskers
         self._metrics = metrics
         self._show = show
+        self._sessions = sessions
         self._held: set[Held] = set()
 
     async def request(self, flow: http.HTTPFlow) -> None:
@@ -99,6 +102,8 @@ class HoldCall:
                 "shutting-down", "the gateway is shutting down", status=503, code=GATEWAY_FAULT, retryable=True
             )
         if held.state == "approved":
+            if exchange.caller is not None and exchange.caller.exchanged is not None:  # it may have been revoked since
+                await self._sessions.renew(exchange.caller.exchanged.jti, self._live.policy, now=utc_now())
             self._decide_again(flow, exchange, shown, approval.question)
         await self._conclude(held)
 
