@@ -76,8 +76,6 @@ class Guard:
         exchange.is_mcp = path == exchange.server.path and speaks_mcp(exchange.policy, exchange.server)
         flow.request.data.host = exchange.target.host
         flow.request.data.port = exchange.target.port
-        if exchange.target.via is not None:  # the client's is the gateway URL's
-            flow.request.headers["host"] = exchange.target.authority
         if "expect" in exchange.headers:
             flow.request.headers.pop("expect")
 

@@ -34,7 +34,7 @@ FORCED: Mapping[str, Any] = {
     "tls_version_client_min": "TLS1_2",
     "tls_version_server_min": "TLS1_2",
     "normalize_outbound_headers": True,
-    "keep_host_header": True,  # what a gateway URL was called by; the guard writes the server's name instead
+    "keep_host_header": True,  # what a gateway URL was called by; what leaves has the server's own (http/headers.py)
 }
 """Options the gateway sets; giving another value refuses to start."""
 
