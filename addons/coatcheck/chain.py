@@ -46,6 +46,7 @@ from coatcheck.proxy.guard import Guard
 from coatcheck.proxy.hold import HoldCall
 from coatcheck.proxy.identify import Identify
 from coatcheck.proxy.inspect import Inspect
+from coatcheck.proxy.journal_request import JournalRequest
 from coatcheck.proxy.limit import Limit
 from coatcheck.proxy.mask import Mask, Maskers
 from coatcheck.proxy.open_tunnel import OpenTunnel
@@ -130,9 +131,10 @@ def build(settings: Settings) -> Parts:
         Inspect(exchanges),
         Authorize(exchanges),
         hold,
-        ReleaseRequest(live, exchanges, journal, scrubbers),
+        JournalRequest(live, exchanges, journal, scrubbers),
         mask,
         record,
+        ReleaseRequest(exchanges),
     ]
     exchange = TokenExchange(live, sessions, UsedTokens(engine), _note("issued", journal), verify_assertion)
     control = ControlPort(live, approvals, metrics, hold.vote, exchange.routes())

@@ -4,6 +4,7 @@ Law: an `Exchange` never enters a flow. It is held beside it in a weak map, so t
 saves flows can show it; `flow.metadata` gets plain strings only.
 """
 
+import asyncio
 import hashlib
 import itertools
 import secrets
@@ -34,6 +35,14 @@ class Release:
     """The stamp that lets one exact request pass the wire gate."""
 
     digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """The record of one exact request, on its way to the disk: `written` ends with its number there."""
+
+    digest: Digest
+    written: asyncio.Future[int]
 
 
 @dataclass(slots=True)
@@ -77,6 +86,7 @@ class Exchange:
     decision: Decision | None = None
     approval: str | None = None
     swap: SwapPlan | None = None
+    writing: Writing | None = None
     release: Release | None = None
     passage: Passage | None = None
     sent: bool = False

@@ -112,9 +112,13 @@ class JournalWriter:
 
         Where the caller is cancelled the record is written all the same.
         """
+        return await self.begin(kind, fields)
+
+    def begin(self, kind: str, fields: Mapping[str, Json]) -> asyncio.Future[int]:
+        """As `append`, without waiting: the future ends as `append` would. Raises `JournalError` where it is closed."""
         waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._enqueue(_Entry(kind, encode_fields(fields), waiter))
-        return await waiter
+        return waiter
 
     def append_later(self, kind: str, fields: Mapping[str, Json]) -> None:
         """Queues one record; a failure shows in `healthy` and the record is tried again. Never raises.

@@ -20,7 +20,7 @@ from coatcheck.mcp.inspect import Inspected
 from coatcheck.policy.decision import Allow
 from coatcheck.policy.servers import servers_at
 from coatcheck.proxy.authorize import decide_exchange
-from coatcheck.proxy.release import journal_request
+from coatcheck.proxy.journal_request import begin_record, durable
 
 _TLS_HANDSHAKE = b"\x16\x03"
 _CLIENT_HELLO = b"\x01"
@@ -49,7 +49,7 @@ class OpenTunnel:
         exchange.inspected = Inspected(calls=(CONNECT,), body=b"", kind="request", version=None, ids=())
         if not isinstance(decide_exchange(exchange), Allow):
             raise Refusal("tunnel-not-approvable", "a tunnel cannot be held for approval", status=403)
-        await journal_request(self._journal, exchange, digest="")
+        await durable(begin_record(self._journal, exchange, digest=""))
         tunnel.exchange = exchange
 
     def next_layer(self, data: layer.NextLayer) -> None:

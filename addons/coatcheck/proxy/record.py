@@ -24,7 +24,7 @@ _CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b
 
 
 class Record:
-    """Last stage in both directions: the recording begins with the release, the outcome ends the exchange."""
+    """Last stage on the way back, before the release on the way there: opens the recording, ends the exchange."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class Record:
         self._metrics = metrics
 
     def request(self, flow: http.HTTPFlow) -> None:
-        """Opens the recording of a released request."""
+        """Opens the recording of a request that is about to be released."""
         exchange = self._exchanges.get(flow)
-        if exchange is not None and exchange.release is not None:
+        if exchange is not None and exchange.writing is not None:
             self._begin(flow, exchange)
 
     def _begin(self, flow: http.HTTPFlow, exchange: Exchange) -> None:

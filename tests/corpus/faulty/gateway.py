@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from coatcheck import chain
-from coatcheck.proxy import authorize, guard, hold, identify, limit, mask, open_tunnel, record, release
+from coatcheck.proxy import authorize, guard, hold, identify, journal_request, limit, mask, open_tunnel, record, release
 from coatcheck.proxy import inspect as inspect_stage
 
 STAGES = {
@@ -24,6 +24,7 @@ STAGES = {
     "inspect": inspect_stage.Inspect,
     "authorize": authorize.Authorize,
     "hold": hold.HoldCall,
+    "journal": journal_request.JournalRequest,
     "release": release.ReleaseRequest,
     "mask": mask.Mask,
     "record": record.Record,
