@@ -4,6 +4,7 @@ Law: what the protocol needs to work (ids, cursors, task ids, tokens, schemas) i
 Law: a quick search over everything comes first, as most values hold nothing to mask; it never says so of one that does.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from operator import is_
@@ -14,6 +15,9 @@ from coatcheck.masking.strings import Strings, looks_like_json, serialised
 from coatcheck.masking.walk import Walk
 from coatcheck.mcp.call import Json
 from coatcheck.policy.model import MaskRule
+
+_EXPONENT = re.compile(rb"[0-9][eE]\+?[0-9]")
+"""What may be a number whose digits do not all stand in the text."""
 
 
 class Masker:
@@ -28,6 +32,11 @@ class Masker:
 
     def __bool__(self) -> bool:
         return bool(self._rules.finds or self._rules.fields)
+
+    def may_change(self, written: bytes) -> bool:
+        """Whether a value may hold anything to mask, by its JSON text. Quicker than to mask it; never wrongly false."""
+        is_plain = b"\\" not in written and not _EXPONENT.search(written)
+        return not is_plain or self._rules.may_hold(written)
 
     def mask_json(self, value: Json, hits: Counter[str]) -> Json:
         """`value` masked; the same object when nothing changed. `hits` counts the finds by rule id."""

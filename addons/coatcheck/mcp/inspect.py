@@ -45,7 +45,7 @@ class Inspected:
 
     `calls` holds one call, or several for a batch; `body` the canonical bytes to forward, exactly what was
     evaluated; `version` the protocol version the message claims (None where it claims none, as `initialize` does);
-    `ids` the ids that must be answered.
+    `ids` the ids that must be answered; `value` what `body` says, None where it was not read as JSON.
     """
 
     calls: tuple[Call, ...]
@@ -53,6 +53,7 @@ class Inspected:
     kind: Literal["request", "notification", "batch"]
     version: str | None
     ids: tuple[RequestId, ...]
+    value: Json = None
 
 
 class UnsupportedVersion(Refusal):
@@ -91,6 +92,7 @@ def inspect_post(body: bytes, headers: Mapping[str, str]) -> Inspected:
         kind="notification" if call.id is None else "request",
         version=version,
         ids=() if call.id is None else (call.id,),
+        value=message,
     )
 
 
@@ -130,7 +132,7 @@ def _inspect_batch(messages: list[Json], headers: Mapping[str, str], claimed: st
     ids = tuple(call.id for call in calls if call.id is not None)
     if len({str(one) for one in ids}) != len(ids):  # clients take 1 and "1" for the same id
         raise _invalid("bad-id", "two requests of the batch have the same id")
-    return Inspected(tuple(calls), dump_json(messages), "batch", claimed, ids)
+    return Inspected(tuple(calls), dump_json(messages), "batch", claimed, ids, messages)
 
 
 def _read_message(message: Json) -> Call:

@@ -112,7 +112,7 @@ class Mask:
             value = parse_json(body)
         except Refusal:
             raise _unreadable("server-failed", "the server's answer is not valid JSON") from None
-        clean = self._clean(exchange, value)
+        clean = self._clean(exchange, value, body)
         return body if clean is value else dump_json(clean)  # read strictly, it means one thing only
 
     def _whole_text(self, exchange: Exchange, body: bytes, kind: str) -> bytes:
@@ -125,10 +125,10 @@ class Mask:
         assert exchange.masker is not None
         return exchange.masker.mask_text(text, exchange.masked).encode()
 
-    def _clean(self, exchange: Exchange, value: Json) -> Json:
-        """One JSON document or message as the caller may see it."""
+    def _clean(self, exchange: Exchange, value: Json, written: bytes) -> Json:
+        """One JSON document or message, read from `written`, as the caller may see it."""
         if exchange.scrubber is not None:
-            value = exchange.scrubber.json(value, exchange.scrubbed)
+            value = exchange.scrubber.json(value, exchange.scrubbed, written=written)
         if not exchange.is_mcp:
             return exchange.masker.mask_json(value, exchange.masked) if exchange.masker else value
         if isinstance(value, list):
@@ -153,10 +153,11 @@ class Mask:
         def rewrite(event: Event) -> Event | None:
             if not event.data:
                 return event
-            message = parse_json(event.data.encode())
+            written = event.data.encode()
+            message = parse_json(written)
             if is_server_request(message):
                 return None  # nobody declared that this server may ask anything of the caller
-            cleaned = self._clean(exchange, message)
+            cleaned = self._clean(exchange, message, written)
             data = event.data if cleaned is message else dump_json(cleaned).decode()
             if exchange.recording is not None:
                 exchange.recording.event(data, event.event, event.id)

@@ -14,6 +14,7 @@ from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.journal.records import outcome_record, refusal_record
 from coatcheck.journal.writer import JournalWriter
+from coatcheck.mcp.call import Json
 from coatcheck.mcp.strict_json import dump_json, parse_json
 from coatcheck.policy.decision import Allow, Decision, Hold
 from coatcheck.proxy.mask import Maskers
@@ -74,10 +75,16 @@ class Record:
         masker = self._maskers.get(exchange.policy, exchange.server.name)
         if not masker or not body:
             return body
-        try:
-            value = parse_json(body)
-        except Refusal:
-            return masker.mask_text(body.decode("utf-8", "replace"), Counter()).encode()
+        inspected = exchange.inspected
+        if inspected is not None and inspected.value is not None and body is inspected.body:
+            if not masker.may_change(body):
+                return body
+            value: Json = inspected.value
+        else:
+            try:
+                value = parse_json(body)
+            except Refusal:
+                return masker.mask_text(body.decode("utf-8", "replace"), Counter()).encode()
         masked = masker.mask_message(value, Counter()) if exchange.is_mcp else masker.mask_json(value, Counter())
         return body if masked is value else dump_json(masked)
 

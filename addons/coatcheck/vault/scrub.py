@@ -19,6 +19,9 @@ MASK = b"*"
 
 type Span = tuple[int, int]
 
+_PLAIN = re.compile(rb'[^\x00-\x1f"\\]*')
+"""What JSON text writes as it is, unless it chooses `\\u` or `\\/`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -31,7 +34,7 @@ class Hit:
 class Scrubber:
     """Masks the values of some credentials. Immutable; holds them in clear, so it lives as briefly as it can."""
 
-    __slots__ = ("_alphabet", "_firsts", "_in_needles", "_in_words", "_longest", "_needles", "_words")
+    __slots__ = ("_alphabet", "_firsts", "_in_needles", "_in_words", "_is_plain", "_longest", "_needles", "_words")
 
     def __init__(self, patterns: Iterable[Patterns]) -> None:
         known = tuple(patterns)
@@ -39,6 +42,7 @@ class Scrubber:
         self._words = tuple((word, Hit(one.secret, "escaped")) for one in known for word in one.words)
         self._in_needles = NeedleSearch([needle for needle, _ in self._needles])
         self._in_words = WordSearch([word for word, _ in self._words])
+        self._is_plain = all(_PLAIN.fullmatch(needle.text) for needle, _ in self._needles)
         texts = [*(needle.text for needle, _ in self._needles), *(word.alphabet for word, _ in self._words)]
         self._alphabet = bytes(sorted(set(b"".join(texts))))
         self._longest = max((0, *(len(n.text) for n, _ in self._needles), *(w.longest for w, _ in self._words)))
@@ -61,8 +65,14 @@ class Scrubber:
         clean = self.whole(data, hits)
         return text if clean is data else clean.decode("utf-8", "replace")
 
-    def json(self, value: Json, hits: list[Hit]) -> Json:
-        """As `text`, for every string in a JSON value, keys too; the same object where there is nothing to mask."""
+    def json(self, value: Json, hits: list[Hit], *, written: bytes = b"\\u") -> Json:
+        """As `text`, for every string in a JSON value, keys too; the same object where there is nothing to mask.
+
+        `written` is the value's JSON text where that was scrubbed before: what has no escape in it that stands for
+        a character of a secret has shown all it says already.
+        """
+        if self._is_plain and b"\\u" not in written and b"\\/" not in written:
+            return value
         strings = "\n".join(_strings(value)).encode("utf-8", "surrogatepass")
         if next(self.spans(strings, []), None) is None:
             return value

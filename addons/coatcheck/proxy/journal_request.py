@@ -1,0 +1,89 @@
+"""Journal: the request about to be forwarded, on its way to the disk.
+
+Law: what is journaled is what is then released: the digest is taken first, and the gate compares it again.
+
+The disk's time is used: the stages between this one and the release do their work while the record is written.
+"""
+
+import asyncio
+
+from mitmproxy import http
+
+from coatcheck.errors import GATEWAY_FAULT, JournalError, Refusal, VaultError
+from coatcheck.exchange import Exchange, Exchanges, Writing
+from coatcheck.journal.records import request_record
+from coatcheck.journal.writer import JournalWriter
+from coatcheck.live import Live
+from coatcheck.proxy.digest import digest_of
+from coatcheck.vault.scrub import ScrubberCache
+from coatcheck.vault.swap import Outgoing, plan_swap
+
+
+class JournalRequest:
+    """Plans the swap and begins to write the request's record."""
+
+    def __init__(self, live: Live, exchanges: Exchanges, journal: JournalWriter, scrubbers: ScrubberCache) -> None:
+        self._live = live
+        self._exchanges = exchanges
+        self._journal = journal
+        self._scrubbers = scrubbers
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """After the decision, and after a person's where one was needed."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or flow.response or flow.error or not flow.live:
+            return
+        if exchange.decision is None or exchange.target is None or exchange.server is None:
+            return  # a stage before this one did not come to an end: nothing is released
+        self._plan(flow, exchange)
+        digest = digest_of(flow.request)
+        exchange.writing = Writing(digest, begin_record(self._journal, exchange, digest.hex()))
+
+    def _plan(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        request = flow.request
+        assert exchange.server is not None
+        assert exchange.caller is not None
+        outgoing = Outgoing(tuple(request.headers.fields), request.data.path, request.data.content or b"")
+        snapshot = self._live.snapshot
+        exchange.swap = plan_swap(outgoing, server=exchange.server, caller=exchange.caller.name, snapshot=snapshot)
+        try:
+            # of every secret bound to the server: it may say one that an earlier request brought it
+            exchange.scrubber = self._scrubbers.of_server(snapshot, exchange.server.name)
+        except VaultError:
+            message = "a secret of this server cannot be read"
+            raise Refusal("secret-unreadable", message, status=503, code=GATEWAY_FAULT) from None
+
+
+def begin_record(journal: JournalWriter, exchange: Exchange, digest: str) -> asyncio.Future[int]:
+    """Queues the request's record; see `durable` for its end. Raises `Refusal` where the journal takes none."""
+    assert exchange.server is not None
+    assert exchange.decision is not None
+    record = request_record(
+        exchange=exchange.id,
+        caller=exchange.caller,
+        server=exchange.server.name,
+        calls=exchange.calls,
+        decision=exchange.decision,
+        policy=exchange.policy.sha256,
+        target=str(exchange.target),
+        approval=exchange.approval,
+        secrets=[credential.name for credential in exchange.swap.credentials] if exchange.swap else (),
+        digest=digest,
+    )
+    try:
+        return journal.begin("request", record)
+    except JournalError:
+        raise _unavailable() from None
+
+
+async def durable(written: asyncio.Future[int]) -> None:
+    """Returns once the record is on disk. Raises `Refusal` where it cannot be."""
+    try:
+        await written
+    except JournalError:
+        raise _unavailable() from None
+
+
+def _unavailable() -> Refusal:
+    message = "the journal cannot be written, so nothing is sent"
+    return Refusal("journal-unavailable", message, status=503, code=GATEWAY_FAULT, retryable=True)
