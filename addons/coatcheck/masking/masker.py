@@ -17,7 +17,6 @@ from coatcheck.mcp.call import Json
 from coatcheck.policy.model import MaskRule
 
 _EXPONENT = re.compile(rb"[0-9][eE]\+?[0-9]")
-"""What may be a number whose digits do not all stand in the text."""
 
 
 class Masker:
@@ -33,33 +32,36 @@ class Masker:
     def __bool__(self) -> bool:
         return bool(self._rules.finds or self._rules.fields)
 
-    def may_change(self, written: bytes) -> bool:
-        """Whether a value may hold anything to mask, by its JSON text. Quicker than to mask it; never wrongly false."""
-        is_plain = b"\\" not in written and not _EXPONENT.search(written)
-        return not is_plain or self._rules.may_hold(written)
+    def mask_json(self, value: Json, hits: Counter[str], *, written: bytes | None = None) -> Json:
+        """`value` masked; the same object when nothing changed. `hits` counts the finds by rule id.
 
-    def mask_json(self, value: Json, hits: Counter[str]) -> Json:
-        """`value` masked; the same object when nothing changed. `hits` counts the finds by rule id."""
-        return self._mask(value, hits, NOTHING)
+        `written` is the value's JSON text, where there is one: most are told from it to hold nothing.
+        """
+        return self._mask(value, hits, NOTHING, written)
 
     def mask_text(self, text: str, hits: Counter[str]) -> str:
         """`text` masked: as JSON where it is JSON (`fields` apply then), else by detectors."""
-        masked = self._mask(text, hits, NOTHING)
+        masked = self._mask(text, hits, NOTHING, None)
         return masked if isinstance(masked, str) else REDACTED
 
-    def mask_message(self, message: Json, hits: Counter[str]) -> Json:
+    def mask_message(self, message: Json, hits: Counter[str], *, written: bytes | None = None) -> Json:
         """A JSON-RPC message, or a batch of them, masked but for what MCP needs (`protected.MESSAGE`).
 
         Field paths are tried from the message, from its `result`, from `result.structuredContent`, and inside
         strings that hold JSON, but not in schemas, where the names of fields stand for no data. The same object
-        comes back when nothing changed.
+        comes back when nothing changed. `written` as for `mask_json`.
         """
         if isinstance(message, list):
             masked = [self.mask_message(one, hits) for one in message]
             return message if all(map(is_, masked, message)) else masked
-        return self._mask(message, hits, MESSAGE)
+        return self._mask(message, hits, MESSAGE, written)
 
-    def _mask(self, value: Json, hits: Counter[str], keep: Protected) -> Json:
+    def _mask(self, value: Json, hits: Counter[str], keep: Protected, written: bytes | None) -> Json:
+        if written is not None:
+            if self._rules.may_hold(written):
+                return self._walked(value, hits, keep, 0, is_led=True, budget=2 * len(written))
+            if _is_plain(written):
+                return value
         chunks = serialised(value)
         for chunk in chunks:
             if self._rules.may_hold(chunk):
@@ -86,3 +88,8 @@ class Masker:
                 found[text] = []
         walk = Walk(self._rules, tuple([(field, 0) for field in fields]), found, strings, hits, level, self._mask_apart)
         return walk.node(value, walk.roots, keep)
+
+
+def _is_plain(written: bytes) -> bool:
+    """Whether JSON text shows all it says: no escapes, and no number whose digits do not all stand in it."""
+    return b"\\" not in written and not _EXPONENT.search(written)

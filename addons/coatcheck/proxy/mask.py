@@ -130,19 +130,19 @@ class Mask:
         if exchange.scrubber is not None:
             value = exchange.scrubber.json(value, exchange.scrubbed, written=written)
         if not exchange.is_mcp:
-            return exchange.masker.mask_json(value, exchange.masked) if exchange.masker else value
+            return exchange.masker.mask_json(value, exchange.masked, written=written) if exchange.masker else value
         if isinstance(value, list):
-            return [self._message(exchange, item) for item in value]
-        return self._message(exchange, value)
+            return [self._message(exchange, item, None) for item in value]
+        return self._message(exchange, value, written)
 
-    def _message(self, exchange: Exchange, message: Json) -> Json:
+    def _message(self, exchange: Exchange, message: Json, written: bytes | None) -> Json:
         if not isinstance(message, dict):
             raise _unreadable("server-failed", "the server's answer is not a JSON-RPC message")
         method = next((call.method for call in exchange.calls if call.id == message.get("id")), None)
         if method in LISTS and isinstance(message.get("result"), dict):
             visible, _ = filter_list(method, message["result"], lambda kind, name: self._may_see(exchange, kind, name))
             message = {**message, "result": visible}
-        return exchange.masker.mask_message(message, exchange.masked) if exchange.masker else message
+        return exchange.masker.mask_message(message, exchange.masked, written=written) if exchange.masker else message
 
     def _may_see(self, exchange: Exchange, kind: str, name: str) -> bool:
         assert exchange.caller is not None

@@ -77,15 +77,14 @@ class Record:
             return body
         inspected = exchange.inspected
         if inspected is not None and inspected.value is not None and body is inspected.body:
-            if not masker.may_change(body):
-                return body
             value: Json = inspected.value
         else:
             try:
                 value = parse_json(body)
             except Refusal:
                 return masker.mask_text(body.decode("utf-8", "replace"), Counter()).encode()
-        masked = masker.mask_message(value, Counter()) if exchange.is_mcp else masker.mask_json(value, Counter())
+        mask = masker.mask_message if exchange.is_mcp else masker.mask_json
+        masked = mask(value, Counter(), written=body)
         return body if masked is value else dump_json(masked)
 
     def response(self, flow: http.HTTPFlow) -> None:
