@@ -69,6 +69,7 @@ def begin_record(journal: JournalWriter, exchange: Exchange, digest: str) -> asy
         approval=exchange.approval,
         secrets=[credential.name for credential in exchange.swap.credentials] if exchange.swap else (),
         digest=digest,
+        opened_by=exchange.opened_by,
     )
     try:
         return journal.begin("request", record)
