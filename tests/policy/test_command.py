@@ -79,7 +79,37 @@ def test_who_lists_the_identities_that_may(run):
     assert "shop-ci" in run("who", "--server", "github", "--tool", "merge_pull_request").stdout
     assert run("who", "--server", "github", "--tool", "drop").stdout == "no identity may\n"
     data = json.loads(run("who", "--server", "github", "--tool", "get_x", "--json").stdout)
-    assert data == [{"identity": "shop-ci", "effect": "allow", "if": "", "rules": ["ci-reads"]}]
+    nobody = {"reviewers": [], "quorum": None, "expires": None}
+    assert data == [{"identity": "shop-ci", "effect": "allow", "if": [], "rules": ["ci-reads"], **nobody}]
+
+
+def test_who_says_with_whose_approval(run):
+    printed = run("who", "--server", "github", "--tool", "merge_pull_request").stdout
+    assert "2 of sre within 15m" in printed
+    data = json.loads(run("who", "--server", "github", "--tool", "merge_pull_request", "--json").stdout)
+    assert (data[0]["reviewers"], data[0]["quorum"], data[0]["if"]) == (["sre"], 2, ["its condition holds"])
+
+
+def test_explain_says_what_shadow_rules_would_change(run, draft):
+    watch = "  - {id: watch, who: [any], server: github, tools: ['get_*'], effect: deny, mode: shadow}\n"
+    draft.load(draft.edited("masks:\n", watch + "masks:\n"))
+    get = ("--caller", "shop-ci", "--server", "github", "--tool", "get_issue")
+    lines = run("explain", *get).stdout.splitlines()
+    assert lines[:2] == [
+        "allow (ci-reads)",
+        "with its shadow rules: deny: rule: rule watch denies shop-ci to call get_issue on github",
+    ]
+    data = json.loads(run("explain", *get, "--json").stdout)
+    assert data["with_shadows"]["rules"] == ["watch"]
+    assert data["rules"][-1]["effect"] == "deny (shadow)"
+    assert data["rules"][-1]["where"].endswith("p.yaml:54:5")
+
+
+def test_explain_says_when_the_identity_is_refused_before_any_rule(run, draft):
+    draft.load(draft.edited("expires: 2027-06-30", "disabled: true"))
+    get = ("--caller", "shop-ci", "--server", "github", "--tool", "get_issue")
+    assert run("explain", *get).stdout.startswith("refused before any rule: identity shop-ci is disabled")
+    assert json.loads(run("explain", *get, "--json").stdout)["refused"] == "identity shop-ci is disabled"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +117,8 @@ def test_who_lists_the_identities_that_may(run):
     [
         pytest.param(("--caller", "shop-ci", "--server", "github"), id="no call"),
         pytest.param((*MERGE, "--prompt", "x"), id="two calls"),
+        pytest.param((*MERGE[:4], "--http", "/x"), id="a request without its method"),
+        pytest.param((*MERGE[:4], "--resource", "x:y", "--args", '{"a": 1}'), id="arguments of a resource"),
         pytest.param((*MERGE, "--args", "[1]"), id="arguments that are no object"),
         pytest.param((*MERGE, "--args", "{"), id="arguments that are no JSON"),
     ],

@@ -11,8 +11,9 @@ from coatcheck.mcp.call import Call
 from coatcheck.policy.conditions import compile_condition
 from coatcheck.policy.decide import decide, knows, may_see
 from coatcheck.policy.decision import Allow, Deny, Hold
-from coatcheck.policy.explain import explain, shadows, who_may
+from coatcheck.policy.explain import explain, shadows
 from coatcheck.policy.model import Identity, Policy, Rule, RuleId, Server
+from coatcheck.policy.who import who_may
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SHOP = Server("shop", "https://shop.example/mcp", "https", "shop.example", 443, "/mcp")
@@ -123,7 +124,7 @@ def test_an_explanation_agrees_with_the_decision(rules, call):
 @settings(max_examples=150)
 def test_who_may_names_everyone_who_is_let_through(rules, name, arguments):
     made = policy(*rules)
-    found = who_may(made, SHOP, tool(name))
+    found = who_may(made, SHOP, tool(name), now=NOW)
     decision = decide(made, CI, SHOP, [tool(name, **arguments)], now=NOW)
     if not isinstance(decision, Deny):
         assert [access.caller for access in found] == ["shop-ci"]

@@ -3,7 +3,9 @@ from datetime import UTC, datetime
 import pytest
 
 from coatcheck.mcp.call import Call
-from coatcheck.policy.explain import Access, as_caller, explain, shadows, who_may
+from coatcheck.policy.decide import decide
+from coatcheck.policy.decision import Deny, Hold
+from coatcheck.policy.explain import as_caller, explain, shadows, with_shadows
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 MERGE = Call("mcp", "tools/call", "merge_pull_request", {"owner": "acme", "repo": "shop"})
@@ -25,12 +27,12 @@ def test_each_rule_says_the_first_thing_that_does_not_match(draft):
     found = told(policy, MERGE, {"repository": "acme/shop"})
     assert {rule: (one.matched, one.why) for rule, one in found.items()} == {
         "ci-reads": (False, "its tools are get_*, list_*, search_*"),
-        "ci-merges": (True, "matches"),
+        "ci-merges": (True, "matches, and its condition is true"),
         "no-secrets-api": (False, "its tools are *_secret*"),
         "elsewhere": (False, "it is on prices, not github"),
         "others": (False, "it is for group:auditors"),
         "docs": (False, "it names no tools"),
-        "watch": (True, "a shadow rule: recorded only"),
+        "watch": (True, "a shadow rule, recorded only: matches"),
     }
     caller = as_caller(policy, "shop-ci")
     assert [one.rule for one in shadows(policy, caller, policy.servers["github"], MERGE, now=NOW)] == ["watch"]
@@ -39,7 +41,7 @@ def test_each_rule_says_the_first_thing_that_does_not_match(draft):
 @pytest.mark.parametrize(
     ("claims", "matched", "why"),
     [
-        ({"repository": "acme/shop"}, True, "matches"),
+        ({"repository": "acme/shop"}, True, "matches, and its condition is true"),
         ({"repository": "acme/bank"}, False, "its condition is false"),
         ({}, True, "its condition could not be checked: a value it names is not there"),
     ],
@@ -50,14 +52,31 @@ def test_a_condition_is_told_as_true_false_or_broken(draft, claims, matched, why
     assert (one.matched, one.why) == (matched, why)
 
 
-def test_who_may_lists_identities_with_the_strictest_effect(draft):
-    policy = draft.load()
-    github = policy.servers["github"]
-    assert who_may(policy, github, MERGE) == [Access("shop-ci", "approve", True, ("ci-merges",))]
-    get = Call("mcp", "tools/call", "get_issue")
-    assert who_may(policy, github, get) == [Access("shop-ci", "allow", False, ("ci-reads",))]
-    assert who_may(policy, github, Call("mcp", "tools/call", "get_secret")) == []
-    assert who_may(policy, github, Call("mcp", "tools/call", "drop")) == []
+def test_each_kind_of_call_is_told_by_the_patterns_of_its_kind(draft):
+    rules = """\
+  - {id: docs, who: [any], server: github, resources: ["file:///docs/**"], effect: allow}
+  - {id: reviews, who: [any], server: github, prompts: ["review_*"], effect: allow}
+  - {id: quotes, who: [any], server: prices, http: ["GET /v2/**"], effect: allow}
+"""
+    policy = draft.load(draft.edited("masks:\n", rules + "masks:\n"))
+    resource, other = (Call("mcp", "resources/read", f"file:///{name}") for name in ("docs/a", "etc/a"))
+    assert told(policy, resource)["docs"].matched
+    assert told(policy, other)["docs"].why == "its resources are file:///docs/**"
+    assert told(policy, Call("mcp", "prompts/get", "review_code"))["reviews"].matched
+    assert told(policy, Call("mcp", "prompts/get", "plan"))["reviews"].why == "its prompts are review_*"
+    assert told(policy, Call("http", "GET", "/v2/eur"), server="prices")["quotes"].matched
+    posted = told(policy, Call("http", "POST", "/v2/eur"), server="prices")["quotes"]
+    assert (posted.matched, posted.why) == (False, "its http are GET /v2/**")
+    assert posted.where.endswith("p.yaml:56:5")
+
+
+def test_with_shadows_says_what_would_be_decided_if_they_acted(draft):
+    watch = "  - {id: watch, who: [any], server: github, tools: ['merge_*'], effect: deny, mode: shadow}\n"
+    policy = draft.load(draft.edited("masks:\n", watch + "masks:\n"))
+    caller = as_caller(policy, "shop-ci", {"repository": "acme/shop"})
+    server = policy.servers["github"]
+    assert isinstance(decide(policy, caller, server, [MERGE], now=NOW), Hold)
+    assert isinstance(decide(with_shadows(policy), caller, server, [MERGE], now=NOW), Deny)
 
 
 def test_a_declared_identity_becomes_a_caller_with_the_claims_it_pins_down(draft):
@@ -67,3 +86,9 @@ def test_a_declared_identity_becomes_a_caller_with_the_claims_it_pins_down(draft
     assert caller.groups == {"ci"}
     with pytest.raises(KeyError):
         as_caller(draft.load(), "nobody")
+
+
+def test_groups_that_the_claims_list_are_the_callers_too(draft):
+    policy = draft.load(draft.edited("    issuer: github\n", "    issuer: corp\n"))
+    assert as_caller(policy, "shop-ci", {"realm_access": {"roles": ["ops"]}}).groups == {"ci", "ops"}
+    assert as_caller(policy, "shop-ci", {"realm_access": {"roles": "ops"}}).groups == {"ci"}

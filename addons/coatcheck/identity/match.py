@@ -45,7 +45,7 @@ def match_identity(
         subject=verified.subject,
         token_id=verified.token_id,
         expires_at=verified.expires_at,
-        groups=identity.groups | _groups(issuer, verified),
+        groups=identity.groups | token_groups(issuer, verified.claims),
         claims=verified.claims,
         exchanged=verified.exchanged,
     )
@@ -195,11 +195,11 @@ def _globs(pattern: str, text: str) -> bool:
     return True
 
 
-def _groups(issuer: IssuerSpec | None, verified: Verified) -> frozenset[str]:
-    """A list of strings, or no groups at all: a string is never taken apart."""
+def token_groups(issuer: IssuerSpec | None, claims: Mapping[str, Json]) -> frozenset[str]:
+    """The groups a token lists: a list of strings, or no groups at all; a string is never taken apart."""
     if issuer is None or issuer.groups_claim is None:
         return frozenset()
-    value = read_claim(verified.claims, issuer.groups_claim)
+    value = read_claim(claims, issuer.groups_claim)
     if not isinstance(value, list) or not all(isinstance(group, str) for group in value):
         return frozenset()
     return frozenset(group for group in value if isinstance(group, str))

@@ -105,7 +105,7 @@ def _decide_one(rules: ServerRules, caller: Caller, server: Server, call: Call, 
         return _unpermitted(caller, server, what)
     approvals = [rule for rule in permits if rule.effect == "approve"]
     if approvals:
-        return _held_by(approvals)
+        return held_by(approvals)
     return Allow(tuple(rule.id for rule in permits))
 
 
@@ -121,8 +121,8 @@ def _unpermitted(caller: Caller, server: Server, what: Asked) -> Deny:
     return Deny(reason, f"no rule lets {caller.name} {what.phrase} on {server.name}")
 
 
-def _held_by(approvals: list[Rule]) -> Hold:
-    """The most demanding rule asks: the largest quorum, then the shortest wait, then the first id."""
+def held_by(approvals: Sequence[Rule]) -> Hold:
+    """What approve rules ask for together, as the most demanding: largest quorum, then shortest wait, then first id."""
     asking = min(approvals, key=lambda rule: (-rule.quorum, rule.expires, rule.id))
     ids = tuple(rule.id for rule in approvals)
     return Hold(ids, asking.reviewers, asking.quorum, asking.expires, asking.message)

@@ -1,13 +1,14 @@
-"""Explain: why a call is decided as it is, rule by rule, and who may make it.
+"""Explain: why a call is decided as it is, rule by rule.
 
 Law: an explanation comes from the same tests as the decision; it is never a second opinion.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from coatcheck.identity.caller import Caller
+from coatcheck.identity.match import token_groups
 from coatcheck.mcp.call import Call, Json
 from coatcheck.policy.asked import Asked, asked
 from coatcheck.policy.conditions import ConditionError, variables
@@ -23,19 +24,9 @@ class Explanation:
     matched: bool
     why: str
     effect: Effect
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What one identity may do: `effect` is the strictest of the rules that permit it.
-
-    `depends` says that some rule involved has a condition, so that arguments or claims decide.
-    """
-
-    caller: str
-    effect: Effect
-    depends: bool
-    rules: tuple[RuleId, ...]
+    is_shadow: bool = False
+    where: str = ""
+    """`file:line:col` of the rule."""
 
 
 def explain(policy: Policy, caller: Caller, server: Server, call: Call, *, now: datetime) -> list[Explanation]:
@@ -55,21 +46,15 @@ def shadows(policy: Policy, caller: Caller, server: Server, call: Call, *, now: 
     return [explanation for explanation in explained if explanation.matched]
 
 
-def who_may(policy: Policy, server: Server, call: Call) -> list[Access]:
-    """Every declared identity that could make the call (arguments aside), by name.
-
-    A condition on a permitting rule counts as met, one on a deny as not met; groups that only tokens give
-    are not known here.
-    """
-    what = asked(call)
-    found = [_access(policy, as_caller(policy, name), server, what) for name in sorted(policy.identities)]
-    return [access for access in found if access is not None]
+def with_shadows(policy: Policy) -> Policy:
+    """The policy as it would be if its shadow rules acted."""
+    return replace(policy, rules=tuple(replace(rule, shadow=False) for rule in policy.rules))
 
 
 def as_caller(policy: Policy, name: str, claims: Mapping[str, Json] | None = None) -> Caller:
     """A declared identity as a caller without a token: its groups, and the claims its declaration pins down.
 
-    `claims` are added to those. Raises `KeyError` for a name the policy does not have.
+    `claims` are added to those, and the groups they list to its own. Raises `KeyError` for an unknown name.
     """
     identity = policy.identities[name]
     pinned: dict[str, Json] = {
@@ -77,14 +62,15 @@ def as_caller(policy: Policy, name: str, claims: Mapping[str, Json] | None = Non
         for claim, value in identity.claims.items()
         if not isinstance(value, tuple) and not (isinstance(value, str) and "*" in value)
     }
+    held = {**pinned, **(claims or {})}
     return Caller(
         name=name,
         issuer=identity.issuer,
         subject="",
         token_id="",
         expires_at=datetime.max.replace(tzinfo=UTC),
-        groups=identity.groups,
-        claims={**pinned, **(claims or {})},
+        groups=identity.groups | token_groups(policy.issuers.get(identity.issuer), held),
+        claims=held,
     )
 
 
@@ -93,15 +79,18 @@ def _explain_rule(
 ) -> Explanation:
     rule = compiled.rule
     why = _first_mismatch(compiled, caller, server, what)
-    if why is None and rule.when is not None:
-        try:
-            if not rule.when.holds(given):
-                why = "its condition is false"
-        except ConditionError as error:
-            return Explanation(rule.id, True, f"its condition could not be checked: {error}", rule.effect)
-    if why is not None:
-        return Explanation(rule.id, False, why, rule.effect)
-    return Explanation(rule.id, True, "a shadow rule: recorded only" if rule.shadow else "matches", rule.effect)
+    matched = why is None
+    if why is None:
+        why = "matches"
+        if rule.when is not None:
+            try:
+                matched = rule.when.holds(given)
+                why = "matches, and its condition is true" if matched else "its condition is false"
+            except ConditionError as error:
+                why = f"its condition could not be checked: {error}"
+        if matched and rule.shadow:
+            why = f"a shadow rule, recorded only: {why}"
+    return Explanation(rule.id, matched, why, rule.effect, rule.shadow, rule.where)
 
 
 def _first_mismatch(compiled: Compiled, caller: Caller, server: Server, what: Asked) -> str | None:
@@ -131,14 +120,3 @@ def _patterns(rule: Rule, what: Asked) -> tuple[str, ...]:
         case "http":
             found = tuple(f"{pattern.method} {pattern.path}" for pattern in rule.http)
     return found or rule.methods
-
-
-def _access(policy: Policy, caller: Caller, server: Server, what: Asked) -> Access | None:
-    rules = index_of(policy).on(server)
-    denies = [one.rule for one, test in rules.denying(what.aspect) if one.is_for(caller) and test(what)]
-    permits = [one.rule for one, test in rules.permitting_for(what.aspect) if one.is_for(caller) and test(what)]
-    if not permits or any(rule.when is None for rule in denies):
-        return None
-    effect: Effect = "approve" if any(rule.effect == "approve" for rule in permits) else "allow"
-    depends = any(rule.when is not None for rule in (*denies, *permits))
-    return Access(caller.name, effect, depends, tuple(rule.id for rule in (*denies, *permits)))
