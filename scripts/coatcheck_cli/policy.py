@@ -11,6 +11,7 @@ import click
 from coatcheck.policy.doubts import doubts
 from coatcheck.policy.load import load_policy
 from coatcheck_cli.options import json_option, policy_option, printable
+from coatcheck_cli.policy_cases import test_command
 from coatcheck_cli.policy_explain import explain_command, who
 
 
@@ -55,5 +56,5 @@ def _counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-for command in (explain_command, who):
+for command in (explain_command, who, test_command):
     policy.add_command(command)

@@ -1,7 +1,6 @@
 """`coatcheck policy explain` and `who`: why a call is decided as it is, and who may make it."""
 
 import json
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 from coatcheck.errors import CoatcheckError
 from coatcheck.identity.match import is_expired
 from coatcheck.mcp.call import Call, Json
+from coatcheck.policy.cases import call_of
 from coatcheck.policy.decide import decide
 from coatcheck.policy.decision import Allow, Decision, Deny, Hold
 from coatcheck.policy.explain import Explanation, as_caller, explain, with_shadows
@@ -18,8 +18,6 @@ from coatcheck.policy.model import Identity, Policy, Server
 from coatcheck.policy.shape import shown, suggest
 from coatcheck.policy.who import Access, who_may
 from coatcheck_cli.options import Command, json_option, policy_option, printable, show
-
-_HTTP = re.compile(r"[A-Z][A-Z-]* /\S*")
 
 
 def what_options(command: Command) -> Command:
@@ -177,20 +175,10 @@ def _call(what: dict[str, str | None], arguments: dict[str, Json]) -> Call:
     key, value = given[0]
     if arguments and key not in {"tool", "prompt"}:
         raise click.UsageError(f"--args are a tool's or a prompt's, not for --{key}")
-    match key:
-        case "tool":
-            return Call("mcp", "tools/call", value, arguments, {"name": value, "arguments": arguments})
-        case "prompt":
-            return Call("mcp", "prompts/get", value, arguments, {"name": value, "arguments": arguments})
-        case "resource":
-            return Call("mcp", "resources/read", value, params={"uri": value})
-        case "http":
-            if not _HTTP.fullmatch(value):
-                raise click.BadParameter('not a request, such as "GET /repos/a"', param_hint="--http")
-            method, _, path = value.partition(" ")
-            return Call("http", method, path.partition("?")[0])
-        case _:
-            return Call("mcp", value)
+    call = call_of(key, value, arguments)
+    if call is None:
+        raise click.BadParameter('not a request, such as "GET /repos/a"', param_hint="--http")
+    return call
 
 
 def _object(text: str, option: str) -> dict[str, Json]:

@@ -27,7 +27,8 @@ _PLACE = re.compile(r"(.*):(\d+):(\d+)", re.DOTALL)
 
 
 def load_policy(path: Path, *, secrets: Collection[str] | None = None) -> Policy:
-    """The policy in a file, or in a folder's `*.yaml` and `*.yml` (by name, not recursive, none hidden), merged.
+    """The policy in a file, or in a folder's `*.yaml` and `*.yml` (by name, not recursive, none hidden, no
+    `*.test.yaml`), merged.
 
     `secrets` are the names that exist in the vault; None leaves `credential` unchecked. The policy's sha256 is
     that of the files' bytes one after another. Raises `PolicyError` with every problem, in the files' order.
@@ -38,7 +39,7 @@ def load_policy(path: Path, *, secrets: Collection[str] | None = None) -> Policy
     digest = hashlib.sha256()
     fault: Problem | None = None
     for file in files:
-        data = _read_bytes(file)
+        data = read_bytes(file)
         digest.update(data)
         fields, problems = read_source(data, str(file))
         findings.problems.extend(problems)
@@ -61,7 +62,7 @@ def policy_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     try:
-        names = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES and entry.name[0] != ".")
+        names = sorted(entry for entry in path.iterdir() if _is_policy_file(entry))
     except OSError as error:
         raise PolicyError(f"cannot read the policy: {error.strerror}", where=str(path)) from error
     if not names:
@@ -69,7 +70,16 @@ def policy_files(path: Path) -> list[Path]:
     return names
 
 
-def _read_bytes(file: Path) -> bytes:
+def is_test_file(path: Path) -> bool:
+    """Whether it holds a policy's tests, by its name: `*.test.yaml`, not hidden."""
+    return path.name[:1] != "." and path.suffix in SUFFIXES and path.stem.endswith(".test")
+
+
+def _is_policy_file(path: Path) -> bool:
+    return path.name[0] != "." and path.suffix in SUFFIXES and not is_test_file(path)
+
+
+def read_bytes(file: Path) -> bytes:
     """At most one byte more than a policy may have; only regular files, so that no pipe can keep us waiting."""
     try:
         if not file.is_file():
