@@ -13,7 +13,7 @@ from typing import cast
 
 from coatcheck.errors import PolicyError
 from coatcheck.mcp.call import Call, Json
-from coatcheck.policy.load import is_test_file, read_bytes
+from coatcheck.policy.files import is_test_file, read_bytes
 from coatcheck.policy.model import Effect
 from coatcheck.policy.read_rules import EFFECTS
 from coatcheck.policy.read_values import read_json_object, read_moment

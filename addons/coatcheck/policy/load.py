@@ -4,12 +4,16 @@ Law: a policy is either whole or refused with every problem found, each with its
 """
 
 import hashlib
+import json
+import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from coatcheck.errors import PolicyError, Problem
 from coatcheck.policy.dead import report_dead_rules
+from coatcheck.policy.environment import fill_in
+from coatcheck.policy.files import Source, read_files
 from coatcheck.policy.model import Policy
 from coatcheck.policy.read_identities import read_identities, read_issuers
 from coatcheck.policy.read_masks import read_masks
@@ -18,82 +22,53 @@ from coatcheck.policy.read_rules import read_rules
 from coatcheck.policy.read_servers import read_gateway, read_servers
 from coatcheck.policy.scope import Entry, Sections
 from coatcheck.policy.shape import Findings, describe, read_form, read_integer, read_names
-from coatcheck.policy.source import MAX_BYTES, Fields, Items, Node, read_source
+from coatcheck.policy.source import Fields, Items, Node
 
 SECTIONS = ("gateway", "issuers", "identities", "reviewers", "servers", "rules", "masks")
-SUFFIXES = frozenset({".yaml", ".yml"})
 
 _PLACE = re.compile(r"(.*):(\d+):(\d+)", re.DOTALL)
 
 
-def load_policy(path: Path, *, secrets: Collection[str] | None = None) -> Policy:
+def load_policy(
+    path: Path, *, secrets: Collection[str] | None = None, environment: Mapping[str, str] | None = None
+) -> Policy:
     """The policy in a file, or in a folder's `*.yaml` and `*.yml` (by name, not recursive, none hidden, no
-    `*.test.yaml`), merged.
+    `*.test.yaml`), merged, each with what it includes.
 
-    `secrets` are the names that exist in the vault; None leaves `credential` unchecked. The policy's sha256 is
-    that of the files' bytes one after another. Raises `PolicyError` with every problem, in the files' order.
+    `secrets` are the names that exist in the vault; None leaves `credential` unchecked. `environment` fills in
+    `${NAME}` (None: the process's own). The policy's sha256 is that of the files' bytes one after another, and of
+    what was filled in. Raises `PolicyError` with every problem, in the files' order.
     """
     findings = Findings()
     sections = Sections(findings, secrets=secrets)
-    files = policy_files(path)
-    digest = hashlib.sha256()
-    fault: Problem | None = None
+    files = read_files(path, findings)
     for file in files:
-        data = read_bytes(file)
-        digest.update(data)
-        fields, problems = read_source(data, str(file))
-        findings.problems.extend(problems)
-        if fields is None:
-            fault = fault or problems[0]
-        else:
-            _collect(fields, file.absolute().parent, sections)
-    if fault is not None:  # names may be declared in the file that could not be read: nothing else is sure
+        if file.fields is not None:
+            _collect(file.fields, file.path.absolute().parent, sections)
+    if any(file.fault for file in files):  # names may be declared in what could not be read: nothing else is sure
         raise PolicyError(findings.problems)
+    used = fill_in(sections, os.environ if environment is None else environment)
     if sections.gateway is None:
         findings.report(str(path), "missing section 'gateway'", "gateway: {audience: https://gateway.example.com}")
-    policy = _read(sections, tuple(files), digest.hexdigest())
+    policy = _read(sections, tuple(file.path for file in files), _digest(files, used))
     if findings.problems or policy is None:
         raise PolicyError(_in_order(findings.problems))
     return policy
 
 
-def policy_files(path: Path) -> list[Path]:
-    """The files of a policy, by name. Raises `PolicyError` where there are none."""
-    if path.is_file():
-        return [path]
-    try:
-        names = sorted(entry for entry in path.iterdir() if _is_policy_file(entry))
-    except OSError as error:
-        raise PolicyError(f"cannot read the policy: {error.strerror}", where=str(path)) from error
-    if not names:
-        raise PolicyError("no policy files here", where=str(path), hint="a policy is *.yaml; start with: coatcheck: 1")
-    return names
-
-
-def is_test_file(path: Path) -> bool:
-    """Whether it holds a policy's tests, by its name: `*.test.yaml`, not hidden."""
-    return path.name[:1] != "." and path.suffix in SUFFIXES and path.stem.endswith(".test")
-
-
-def _is_policy_file(path: Path) -> bool:
-    return path.name[0] != "." and path.suffix in SUFFIXES and not is_test_file(path)
-
-
-def read_bytes(file: Path) -> bytes:
-    """At most one byte more than a policy may have; only regular files, so that no pipe can keep us waiting."""
-    try:
-        if not file.is_file():
-            raise PolicyError("not a file", where=str(file))
-        with file.open("rb") as source:
-            return source.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise PolicyError(f"cannot read the file: {error.strerror}", where=str(file)) from error
+def _digest(files: Sequence[Source], used: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.data)
+    if used:
+        digest.update(b"\0" + json.dumps(used, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _collect(fields: Fields, folder: Path, sections: Sections) -> None:
     """Adds one file's sections to the rest; a name may be declared once in all files."""
     findings = sections.findings
-    form = read_form(fields, findings, required=("coatcheck",), optional=SECTIONS, what="a policy file")
+    form = read_form(fields, findings, required=("coatcheck",), optional=("include", *SECTIONS), what="a policy file")
     form.read("coatcheck", read_integer, what="coatcheck", low=1, high=1)
     for section in SECTIONS:
         if section not in form:

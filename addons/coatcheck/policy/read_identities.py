@@ -131,7 +131,9 @@ def _read_issuer_url(node: Node, findings: Findings, *, what: str) -> Place | No
     """https, or http on loopback."""
     place = read_url(node, findings, what=what, schemes=("http", "https"))
     if place and place.scheme == "http" and not place.is_loopback:
-        findings.report(node.at, f"{what} is not https", f"write https://{place.url.partition('://')[2]}")
+        is_written = isinstance(node, Scalar) and node.source == "written"
+        rest = place.url.partition("://")[2] if is_written else "…"
+        findings.report(node.at, f"{what} is not https", f"write https://{rest}")
     return place
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from coatcheck.policy.globs import path_is_canonical
 from coatcheck.policy.model import Network
 from coatcheck.policy.shape import Findings, read_text
-from coatcheck.policy.source import Node
+from coatcheck.policy.source import Node, Scalar
 
 PORTS = {"http": 80, "https": 443}
 
@@ -54,7 +54,8 @@ def read_url(node: Node, findings: Findings, *, what: str, schemes: Collection[s
         return None
     problem = _fault(text, schemes)
     if problem is not None:
-        findings.report(node.at, f"{what}: {problem[0]}", problem[1])
+        is_written = isinstance(node, Scalar) and node.source == "written"
+        findings.report(node.at, f"{what}: {problem[0] if is_written else problem[0].partition(':')[0]}", problem[1])
         return None
     found = _URL.fullmatch(text)
     assert found is not None  # noqa: S101 - `_fault` has just matched it

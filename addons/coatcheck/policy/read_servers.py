@@ -12,7 +12,7 @@ from coatcheck.policy.model import Network, Server
 from coatcheck.policy.read_places import Place, read_file, read_network, read_url
 from coatcheck.policy.scope import Entry, Sections
 from coatcheck.policy.shape import Findings, read_boolean, read_duration, read_form, read_integer, read_text
-from coatcheck.policy.source import Node
+from coatcheck.policy.source import Node, Scalar
 
 GENERIC = frozenset(
     {"gateway", "api", "mcp", "coatcheck", "default", "proxy", "server", "account", "service", "audience", "all", "any"}
@@ -57,14 +57,15 @@ def _read_audience(node: Node, findings: Findings) -> str | None:
     text = read_text(node, findings, what="audience")
     if text is None:
         return None
+    shown = node.shown if isinstance(node, Scalar) else ""
     hint = "this gateway's own URL, such as https://gateway.example.com"
     if text.lower().removeprefix("urn:") in GENERIC:
-        findings.report(node.at, f"audience is a generic word: {text!r}", hint)
+        findings.report(node.at, f"audience is a generic word: {shown}", hint)
         return None
     if text.lower().startswith("urn:"):
         if _URN.fullmatch(text) and text.rpartition(":")[2].lower() not in GENERIC:
             return text
-        findings.report(node.at, f"audience is not a URN of its own: {text!r}", "such as urn:example:coatcheck:prod")
+        findings.report(node.at, f"audience is not a URN of its own: {shown}", "such as urn:example:coatcheck:prod")
         return None
     place = read_url(node, findings, what="audience", schemes=("https",))
     return place.url if place else None

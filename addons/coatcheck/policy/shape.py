@@ -131,6 +131,8 @@ def read_text(node: Node, findings: Findings, *, what: str, expands: bool = Fals
     if not isinstance(node, Scalar) or node.kind == "null":
         findings.report(node.at, f"{what} is text, not {describe(node)}")
         return None
+    if node.source == "unfilled":
+        return None
     if node.kind != "text":
         findings.report(node.at, f"{what} is text, not {describe(node)}", f'quote it: "{node.text}"')
         return None
@@ -138,7 +140,9 @@ def read_text(node: Node, findings: Findings, *, what: str, expands: bool = Fals
         findings.report(node.at, f"{what} is empty")
         return None
     if _INTERPOLATION.search(node.text) and not expands:
-        findings.report(node.at, f"{what} holds '${{'", "variables are not filled in; write the value")
+        findings.report(
+            node.at, f"{what} holds '${{'", "variables are filled in only in URLs and the audience; write the value"
+        )
         return None
     return node.text
 

@@ -30,6 +30,9 @@ MAX_DEPTH = 64
 type ScalarKind = Literal["text", "integer", "number", "boolean", "null"]
 """`number` is every numeric form but a plain decimal integer: floats, octals, leading zeros, infinities."""
 
+type ScalarSource = Literal["written", "filled", "unfilled"]
+"""Whether the text is the file's own, or was filled in from the environment, or could not be (and is reported)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
@@ -38,6 +41,12 @@ class Scalar:
     text: str
     kind: ScalarKind
     at: str
+    source: ScalarSource = "written"
+
+    @property
+    def shown(self) -> str:
+        """The text quoted, for messages; what the environment gave stays there."""
+        return repr(self.text) if self.source == "written" else "the environment's value"
 
 
 @dataclass(frozen=True, slots=True)
