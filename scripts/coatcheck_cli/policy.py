@@ -10,6 +10,7 @@ import click
 
 from coatcheck.policy.doubts import doubts
 from coatcheck.policy.load import load_policy
+from coatcheck.policy.schema import schema_text
 from coatcheck_cli.options import json_option, policy_option, printable
 from coatcheck_cli.policy_cases import test_command
 from coatcheck_cli.policy_explain import explain_command, who
@@ -50,6 +51,12 @@ def check(policy: Path, *, as_json: bool) -> None:
         click.echo(f"warning: {printable(str(warning))}", err=True)
         if warning.hint:
             click.echo(f"hint: {printable(warning.hint)}", err=True)
+
+
+@policy.command()
+def schema() -> None:
+    """Print the JSON Schema of policy files, for editors."""
+    click.echo(schema_text(), nl=False)
 
 
 def _counted(number: int, one: str, many: str | None = None) -> str:

@@ -44,3 +44,32 @@ import pytest
 def test_a_mistake_in_form_is_named_with_its_place(draft, old, new, where, what, hint):
     found = draft.faults(draft.edited(old, new))
     assert any(where == at and what in said and hint in helped for at, said, helped in found), found
+
+
+@pytest.mark.parametrize("word", ["yes", "on", "y", "Yes", "ON", "1", "'true'", "t"])
+def test_only_the_booleans_of_yaml_1_2_are_booleans(draft, word):
+    found = draft.faults(draft.edited("tunnel: true", f"tunnel: {word}"))
+    assert [what.partition(",")[0] for _, what, _ in found] == ["tunnel is true or false"]
+    for spelt in ("True", "TRUE"):
+        assert draft.load(draft.edited("tunnel: true", f"tunnel: {spelt}")).servers["packages"].tunnel
+
+
+@pytest.mark.parametrize("word", ["no", "off", "NO", "n"])
+def test_a_word_that_yaml_1_1_takes_for_a_boolean_is_a_word(draft, word):
+    policy = draft.load(draft.edited("ref: refs/heads/main", f"ref: refs/heads/main, country: {word}"))
+    assert policy.identities["shop-ci"].claims["country"] == word
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("who: [group:ci]", "who: &who [group:ci]"),
+        ("who: [shop-ci]", "who: *who"),
+        ("    tools: [merge", "    <<: {effect: allow}\n    tools: [merge"),
+        ("effect: allow", "effect: !!str allow"),
+        ("coatcheck: 1", "%YAML 1.2\n---\ncoatcheck: 1"),
+    ],
+    ids=["anchor", "alias", "merge", "tag", "directive"],
+)
+def test_a_policy_says_everything_once_and_in_full(draft, old, new):
+    assert draft.faults(draft.edited(old, new))
