@@ -12,8 +12,10 @@ from coatcheck.policy.doubts import doubts
 from coatcheck.policy.load import load_policy
 from coatcheck.policy.schema import schema_text
 from coatcheck_cli.options import json_option, policy_option, printable
+from coatcheck_cli.policy_backtest import backtest_command
 from coatcheck_cli.policy_cases import test_command
 from coatcheck_cli.policy_explain import explain_command, who
+from coatcheck_cli.policy_suggest import suggest_command
 
 
 @click.group()
@@ -63,5 +65,5 @@ def _counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-for command in (explain_command, who, test_command):
+for command in (explain_command, who, test_command, backtest_command, suggest_command):
     policy.add_command(command)

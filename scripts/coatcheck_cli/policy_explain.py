@@ -50,8 +50,8 @@ def explain_command(
     server = find_server(loaded, server_name)
     if caller_name not in loaded.identities:
         raise CoatcheckError(f"unknown identity {caller_name!r}", hint=suggest(caller_name, loaded.identities))
-    caller = as_caller(loaded, caller_name, _object(claims, "--claims"))
-    call = _call(what, _object(arguments, "--args"))
+    caller = as_caller(loaded, caller_name, read_object(claims, "--claims"))
+    call = _call(what, read_object(arguments, "--args"))
     decision = decide(loaded, caller, server, [call], now=now)
     would = decide(with_shadows(loaded), caller, server, [call], now=now)
     refused = _refused(loaded.identities[caller_name], now)
@@ -181,7 +181,8 @@ def _call(what: dict[str, str | None], arguments: dict[str, Json]) -> Call:
     return call
 
 
-def _object(text: str, option: str) -> dict[str, Json]:
+def read_object(text: str, option: str) -> dict[str, Json]:
+    """The JSON object that an option holds. Raises click's `BadParameter`."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

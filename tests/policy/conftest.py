@@ -1,10 +1,14 @@
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from coatcheck.errors import PolicyError
+from coatcheck.mcp.call import Call
 from coatcheck.policy.load import load_policy
 from coatcheck.policy.model import Policy
+from coatcheck.sessions.recorder import SessionKey, SessionRecorder
 
 TEXT = """\
 coatcheck: 1
@@ -102,3 +106,38 @@ class Draft:
 @pytest.fixture
 def draft(tmp_path):
     return Draft(tmp_path)
+
+
+@pytest.fixture
+def record(tmp_path):
+    """Records requests of one caller to one server as a session: (calls, HTTP method, body, decision, rules) each."""
+
+    def made(*requests, caller="shop-ci", server="github", issuer="github"):
+        folder = tmp_path / "state" / "sessions"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.chmod(0o700)
+        before = set(folder.glob("*/*.jsonl"))
+        recorder = SessionRecorder(folder, clock=lambda: datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
+        recorder.start()
+        key = SessionKey(caller, "a1", server)
+        for calls, method, body, decision, rules in requests:
+            one = recorder.begin(key, issuer=issuer, subject="repo", url="https://x.test/", policy="ab" * 32)
+            one.request(method, "https://x.test/a?q=1", [], body, calls, decision, list(rules), approval=None)
+            one.end("answered")
+        recorder.close()
+        (new,) = set(folder.glob("*/*.jsonl")) - before
+        return new
+
+    return made
+
+
+def tool_request(name, arguments, decision="allow", rules=()):
+    """A recorded `tools/call`, as `record` takes it."""
+    params = {"name": name, "arguments": arguments}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {**params, "_meta": {"a": 1}}})
+    return [Call("mcp", "tools/call", name, arguments, params, 1)], "POST", body.encode(), decision, rules
+
+
+@pytest.fixture
+def asks():
+    return tool_request

@@ -39,6 +39,19 @@ def load_policy(
     `${NAME}` (None: the process's own). The policy's sha256 is that of the files' bytes one after another, and of
     what was filled in. Raises `PolicyError` with every problem, in the files' order.
     """
+    sections, files = read_sections(path, secrets=secrets)
+    findings = sections.findings
+    used = fill_in(sections, os.environ if environment is None else environment)
+    if sections.gateway is None:
+        findings.report(str(path), "missing section 'gateway'", "gateway: {audience: https://gateway.example.com}")
+    policy = _read(sections, tuple(file.path for file in files), _digest(files, used))
+    if findings.problems or policy is None:
+        raise PolicyError(_in_order(findings.problems))
+    return policy
+
+
+def read_sections(path: Path, *, secrets: Collection[str] | None = None) -> tuple[Sections, list[Source]]:
+    """The sections of a policy's files as written, merged, and the files. Raises `PolicyError` where one is no YAML."""
     findings = Findings()
     sections = Sections(findings, secrets=secrets)
     files = read_files(path, findings)
@@ -47,13 +60,7 @@ def load_policy(
             _collect(file.fields, file.path.absolute().parent, sections)
     if any(file.fault for file in files):  # names may be declared in what could not be read: nothing else is sure
         raise PolicyError(findings.problems)
-    used = fill_in(sections, os.environ if environment is None else environment)
-    if sections.gateway is None:
-        findings.report(str(path), "missing section 'gateway'", "gateway: {audience: https://gateway.example.com}")
-    policy = _read(sections, tuple(file.path for file in files), _digest(files, used))
-    if findings.problems or policy is None:
-        raise PolicyError(_in_order(findings.problems))
-    return policy
+    return sections, files
 
 
 def _digest(files: Sequence[Source], used: Mapping[str, str]) -> str:
