@@ -90,6 +90,7 @@ def _gateway() -> Json:
             "audience": _place("gateway", "audience", "What tokens must be minted for: this gateway's own URL or URN."),
             "hold": _said(_TIME, "How long a held call keeps its client waiting, at most 10m."),
             "max_in_flight": _whole(1, 100_000, "Requests one caller may have in flight."),
+            "session_ttl": _said(_TIME, "How long a session token is good for."),
         },
         required=("audience",),
         description="The gateway itself.",
@@ -111,6 +112,15 @@ def _issuer() -> Json:
             "max_stale": _said(_TIME, "How old its keys may become while they cannot be fetched."),
             "leeway": _said(_TIME, "How far its clock may be off, at most 60s."),
             "max_lifetime": _said(_TIME, "How long its tokens may live."),
+            "one_time": _said(_FLAG, "Take each of its tokens once."),
+            "saml": _form(
+                {
+                    "certificate": _said(_TEXT, "The certificates it signs with, a PEM file relative to this one."),
+                    "recipient": _said(_TEXT, "The URL its assertions are for."),
+                },
+                required=("certificate",),
+                description="Assertions instead of tokens (SAML 2.0).",
+            ),
         }
     )
 
