@@ -23,7 +23,14 @@ from coatcheck_cli.session_tokens import revoke, tokens
 EXPLAIN_HINTS = {
     "wrong-issuer": "declare the issuer under issuers:, its URL exactly as in the token",
     "wrong-audience": "ask the issuer for a token with that audience, or set gateway.audience",
-    "issuer-unreachable": "check the issuer's URL and ca:, or give it a jwks_file:",
+    "wrong-type": "ask the issuer for a token of that typ, or change the issuer's typ:",
+    "algorithm-not-allowed": "add its algorithm to the issuer's algorithms:, if the issuer means to sign with it",
+    "lifetime-too-long": "ask the issuer for a shorter one, or set the issuer's max_lifetime:",
+    "token-not-yet-valid": "compare the clocks, or set the issuer's leeway: (60s at most)",
+    "issuer-unreachable": "check the issuer's URL, ca: and addresses:, or give it a jwks_file:",
+    "unknown-key": "the issuer may have rotated its keys; ask it for a new token",
+    "unknown-identity": "the list above says what keeps it from being each",
+    "ambiguous-identity": "name a claim in both, with different values",
 }
 
 

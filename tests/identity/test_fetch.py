@@ -1,4 +1,5 @@
 import asyncio
+import socket
 import ssl
 import threading
 import time
@@ -7,7 +8,6 @@ from ipaddress import ip_network
 
 import pytest
 import trustme
-from tornado.netutil import DefaultLoopResolver
 
 from coatcheck.identity.fetch import LOOPBACK, MAX_BODY_BYTES, FetchError, fetch
 
@@ -90,11 +90,24 @@ async def test_an_address_that_is_not_public_is_connected_to_only_where_it_is_li
 
 
 async def test_a_name_with_one_public_and_one_private_address_is_not_connected_to(monkeypatch):
-    async def resolve(self, host, port, family=0):
-        return [(2, ("93.184.216.34", port)), (2, ("10.0.0.1", port))]
-
-    monkeypatch.setattr(DefaultLoopResolver, "resolve", resolve)
+    found = [(2, 1, 6, "", ("93.184.216.34", 443)), (2, 1, 6, "", ("10.0.0.1", 443))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
     assert "not public" in await refused("https://idp.example/jwks", addresses=())
+
+
+async def test_names_that_are_looked_up_in_vain_hold_up_nothing_else(monkeypatch):
+    end = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: end.wait(30) and [])
+    fetches = [refused("https://idp.example/jwks", timeout_seconds=0.2) for _ in range(50)]
+    assert set(await asyncio.gather(*fetches)) == {"no answer within 0.2 s"}
+    async with asyncio.timeout(5):
+        assert await asyncio.to_thread(lambda: "still here") == "still here"
+    end.set()
+
+
+async def test_a_name_that_nobody_knows_is_an_error():
+    assert await refused("https://nobody.invalid/jwks")
+    assert await refused(f"https://{'x' * 70}.example/jwks")
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Length": "", "Connection": "close"}], ids=["announced", "not said"])

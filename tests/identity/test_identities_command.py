@@ -129,6 +129,19 @@ def test_explain_of_a_token_the_gateway_would_refuse_says_why_and_fails(policy, 
     assert not any(part in result.output + as_json.output + str(result.exception) for part in token.split("."))
 
 
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        pytest.param({"ref": "refs/heads/dev"}, "the list above", id="another branch"),
+        pytest.param({"aud": "https://other.example"}, "gateway.audience", id="another audience"),
+        pytest.param({"exp": 9_999_999_999}, "max_lifetime:", id="for too long"),
+        pytest.param({"nbf": 9_999_999_999}, "leeway:", id="not yet"),
+    ],
+)
+def test_explain_says_what_to_do_about_a_refusal(policy, mint, change, hint):
+    assert any(hint in line for line in run("explain", "--policy", policy, token=mint(**change)).exception.lines())
+
+
 def test_explain_takes_no_token_from_the_command_line_and_does_not_repeat_it(policy, mint):
     token = mint()
     result = run("explain", "--token", token, "--policy", policy)

@@ -11,6 +11,11 @@ def published(*jwks: object) -> bytes:
     return json.dumps({"keys": list(jwks)}).encode()
 
 
+def test_a_spiffe_bundles_keys_for_tokens_are_used_and_those_for_certificates_are_not(signer):
+    bundle = published(signer.jwk(use="x509-svid", kid="no"), signer.jwk(use="jwt-svid", kid="yes"))
+    assert [key.kid for key in read_jwks(bundle)] == ["yes"]
+
+
 def test_a_set_of_more_keys_than_an_issuer_has_is_refused(signer):
     assert len(read_jwks(published(*(signer.jwk(kid=str(n)) for n in range(100))))) == 100
     with pytest.raises(ValueError, match="more than 100 keys"):

@@ -9,14 +9,16 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, override
 from urllib.parse import SplitResult, urlsplit
 
 import certifi
 from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.netutil import DefaultLoopResolver
+from tornado.netutil import Resolver
 from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient
 
 from coatcheck.http.addresses import reachable
@@ -108,7 +110,36 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class _Resolver(DefaultLoopResolver):
+async def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[tuple[int, Any]]:
+    """A name's addresses, looked up in a thread of its own.
+
+    A lookup cannot be called off: in the event loop's own threads a few that hang would hold up all other work there.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[list[tuple[int, Any]]] = loop.create_future()
+
+    def settle(found: list[tuple[int, Any]] | OSError) -> None:
+        if future.done():
+            return  # nobody waits any more
+        if isinstance(found, OSError):
+            future.set_exception(found)
+        else:
+            future.set_result(found)
+
+    def work() -> None:
+        found: list[tuple[int, Any]] | OSError
+        try:
+            found = [(each[0], each[4]) for each in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)]
+        except (OSError, UnicodeError) as error:
+            found = error if isinstance(error, OSError) else OSError("not a host name")
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, found)
+
+    threading.Thread(target=work, name=f"look up {host}", daemon=True).start()
+    return await future
+
+
+class _Resolver(Resolver):
     """Names become addresses once, and the address that was checked is the one connected to."""
 
     def initialize(self, listed: Sequence[Network]) -> None:
@@ -119,7 +150,7 @@ class _Resolver(DefaultLoopResolver):
     async def resolve(
         self, host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[tuple[int, Any]]:  # tornado's own type: an address as the socket module wants it
-        found = await super().resolve(host, port, family)
+        found = await _look_up(host, port, family)
         if not all(reachable(address[0], self._listed) for _, address in found):
             raise FetchError("the host resolves to an address that is not public; list it under addresses:")
         return found

@@ -27,6 +27,9 @@ MAX_RSA_BITS = 8192
 MAX_KEYS = 100
 """Of one set: more are not an issuer's, and each costs time to read."""
 
+_USES = ("sig", "jwt-svid")
+"""RFC 7517 4.2; a SPIFFE bundle says `jwt-svid` (JWT-SVID section 6.1), and `x509-svid` of what is none of ours."""
+
 _CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 _KINDS: Mapping[str, type[RSAAlgorithm | ECAlgorithm | OKPAlgorithm]] = {
     "RSA": RSAAlgorithm,
@@ -75,7 +78,7 @@ def _usable(jwk: Mapping[str, Json]) -> PublishedKey | None:
     """The key, None where it is not a strong public key for signatures."""
     kind = jwk.get("kty")
     kid, alg, operations = jwk.get("kid"), jwk.get("alg"), jwk.get("key_ops", ["verify"])
-    if not isinstance(kind, str) or kind not in _KINDS or jwk.get("use", "sig") != "sig":
+    if not isinstance(kind, str) or kind not in _KINDS or jwk.get("use", "sig") not in _USES:
         return None
     if not isinstance(operations, list) or "verify" not in operations:
         return None

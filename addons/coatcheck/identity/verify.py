@@ -116,7 +116,7 @@ def check_audience(claims: Mapping[str, Json], audience: str) -> None:
 
 
 def check_times(claims: Mapping[str, Json], issuer: IssuerSpec, *, now: datetime) -> datetime:
-    """When the token expires. Raises `Refusal` unless it is valid now and for no longer than the issuer may say.
+    """When the token stops to count. Raises `Refusal` unless it is valid now and for no longer than the issuer may say.
 
     `exp` is required, `nbf` and `iat` are heeded; whole numbers only (RFC 7519 4.1.4 to 4.1.6).
     """
@@ -134,7 +134,7 @@ def check_times(claims: Mapping[str, Json], issuer: IssuerSpec, *, now: datetime
     if lifetime > issuer.max_lifetime.total_seconds():
         limit = f"{issuer.max_lifetime.total_seconds():.0f} s"
         raise _refused("lifetime-too-long", f"tokens of issuer {issuer.name} may live {limit} at most")
-    return datetime.fromtimestamp(expires, UTC)
+    return datetime.fromtimestamp(expires + leeway, UTC)
 
 
 def check_subject(claims: Mapping[str, Json]) -> str:
