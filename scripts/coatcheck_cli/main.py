@@ -16,6 +16,7 @@ COMMANDS = {
     "init": "coatcheck_cli.init:init",
     "run": "coatcheck_cli.run:run",
     "status": "coatcheck_cli.status:status",
+    "doctor": "coatcheck_cli.doctor:doctor",
     "exec": "coatcheck_cli.exec:exec_",
     "env": "coatcheck_cli.env:env",
     "vault": "coatcheck_cli.vault:vault",

@@ -78,6 +78,10 @@ class KeySource:
         if refreshes:
             await asyncio.wait(refreshes)
 
+    async def published(self, issuer: IssuerSpec) -> tuple[PublishedKey, ...]:
+        """What the issuer publishes now, past the cache. Raises `FetchError`, `OSError` or `ValueError`."""
+        return await asyncio.to_thread(read_jwks, await self._document(issuer))
+
     def _of(self, issuer: IssuerSpec) -> _Cached:
         place = (issuer.issuer, issuer.jwks_uri, issuer.jwks_file, issuer.ca, issuer.addresses)
         return self._cached.setdefault(place, _Cached())
@@ -122,7 +126,7 @@ class KeySource:
 
     async def _refresh(self, issuer: IssuerSpec, cached: _Cached) -> None:
         try:
-            keys = await asyncio.to_thread(read_jwks, await self._document(issuer))
+            keys = await self.published(issuer)
         except (FetchError, OSError, ValueError) as error:
             cached.failed_at = self._clock()
             _log.warning("issuer %s: its keys could not be fetched: %s", issuer.name, error)
