@@ -169,6 +169,16 @@ def test_the_resource_is_told_by_the_name_that_was_dialled(cast, url, host) -> N
     assert f'resource_metadata="{origin}/.well-known/oauth-protected-resource/mcp"' in reply.headers["www-authenticate"]
 
 
+def test_over_tls_the_resource_is_told_as_https(cast, url) -> None:
+    path = "/.well-known/oauth-protected-resource/mcp"
+    with RawClient(type("Port", (), {"port": url.port, "ca_pem": url.gateway.ca_pem})()) as client:
+        client.start_tls()
+        client.send(head(f"GET {path} HTTP/1.1", f"Host: localhost:{url.port}"))
+        assert client.read().json["resource"] == f"https://localhost:{url.port}/mcp"
+        client.send(head("GET /mcp HTTP/1.1", f"Host: localhost:{url.port}"))
+        assert f'"https://localhost:{url.port}{path}"' in client.read().headers["www-authenticate"]
+
+
 @pytest.mark.parametrize(
     "path",
     [

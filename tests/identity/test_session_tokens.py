@@ -286,6 +286,25 @@ async def test_while_the_database_fails_none_is_good_and_then_they_are_again(tok
     watch.cancel()
 
 
+async def test_nothing_is_remembered_while_nobody_watches(store, monkeypatch) -> None:
+    seconds = 1000.0
+    tokens = SessionTokens(store, Sealer(b"k" * 32), "v" * 32, clock=lambda: seconds)
+    token, issued = tokens.issue(caller(), POLICY, now=NOW)
+    asked: list[str] = []
+    find = store.find
+    monkeypatch.setattr(store, "find", lambda jti: asked.append(jti) or find(jti))
+    watch = asyncio.create_task(tokens.watch({}, noted([])))
+    await until(lambda: tokens._watched_at == seconds)
+    for _ in range(3):
+        await tokens.verify(token, POLICY, now=NOW)
+    assert asked == [issued.jti]
+    watch.cancel()
+    seconds += 5
+    store.revoke(jti=issued.jti, now=NOW)
+    with pytest.raises(Refusal, match="token-revoked"):
+        await tokens.verify(token, POLICY, now=NOW)
+
+
 async def test_each_revocation_is_noted_once(tokens, open_tokens, store) -> None:
     issued = [tokens.issue(caller(), POLICY, now=NOW)[1] for _ in range(3)]
     told: list[str] = []

@@ -4,7 +4,7 @@ Law: a session token is never more than the token it was exchanged for: the same
 under the present policy; for what is issued, what is in force now counts, never what was in force then.
 Law: no token is kept; its claims are sealed in the database, found by `jti`, and bound to all that is listed of it.
 Law: a revoked token is refused from the moment its revocation is noticed, in open tunnels too; while the database
-cannot be asked, every session token is refused.
+cannot be asked, every session token is refused, and while nobody watches for revocations nothing is remembered.
 """
 
 import asyncio
@@ -34,6 +34,8 @@ from coatcheck.vault.crypto import Sealed, Sealer
 from coatcheck.vault.secret import Secret
 
 POLL_SECONDS = 1.0
+WATCHED_SECONDS = 5.0
+"""How long what was looked up counts after the last look for revocations."""
 MAX_REMEMBERED = 10_000
 MAX_RUN_VALUE = 256
 KEY_COOLDOWN_SECONDS = 1.0
@@ -54,7 +56,9 @@ class _Known:
 class SessionTokens:
     """Issues, verifies and forgets the session tokens of one gateway, or of several that share a database."""
 
-    def __init__(self, store: SessionStore, sealer: Sealer, vault_id: str) -> None:
+    def __init__(
+        self, store: SessionStore, sealer: Sealer, vault_id: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.issuer = f"urn:coatcheck:gateway:{vault_id}"
         self.keys = SigningKeys(store, sealer, vault_id)
         self._store = store
@@ -65,7 +69,8 @@ class SessionTokens:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._made: dict[tuple[str, str], Verified] = {}
         self._generation = 0
-        self._looked_at = 0.0
+        self._clock = clock
+        self._watched_at = self._keys_at = clock() - WATCHED_SECONDS
 
     # -- issuing -----------------------------------------------------------------------------------------------
 
@@ -137,7 +142,8 @@ class SessionTokens:
         Raises `Refusal`: 401 `unknown-token`, `token-revoked`, `token-expired`, `wrong-issuer`; 503
         `state-unavailable`.
         """
-        known = self._known.get(jti) or await self._load(jti)
+        is_watched = self._clock() - self._watched_at < WATCHED_SECONDS
+        known = (self._known.get(jti) if is_watched else None) or await self._load(jti)
         issued = known.issued
         if issued.revoked_at is not None:
             raise _refused("token-revoked", "this session token was revoked")
@@ -179,8 +185,8 @@ class SessionTokens:
 
     async def _look_again(self, kid: str) -> SigningKey:
         """A key that another gateway may have made just now; looked for once a second at most."""
-        if time.monotonic() - self._looked_at >= KEY_COOLDOWN_SECONDS:
-            self._looked_at = time.monotonic()
+        if self._clock() - self._keys_at >= KEY_COOLDOWN_SECONDS:
+            self._keys_at = self._clock()
             await _asked(self.keys.load)
         key = self.keys.find(kid)
         if key is None:
@@ -236,12 +242,14 @@ class SessionTokens:
         seen: int | None = None
         while True:
             try:
+                began = self._clock()
                 generation = await asyncio.to_thread(self._store.generation)
                 if generation != seen:
                     await asyncio.to_thread(self._take_keys)
                     self.forget()
                     await self._note_revoked(note)
                     seen = generation
+                self._watched_at = began
                 problems.pop("session-tokens", None)
             except CoatcheckError as error:
                 self.forget()
