@@ -139,9 +139,19 @@ def test_an_outcome_counts_what_was_masked_and_scrubbed():
 
 def test_a_refusal_tells_its_reason_and_not_its_message():
     refusal = Refusal.denied("policy-denied", "a message for the caller", rule="no-secrets-api")
-    record = refusal_record(exchange="x1", caller="shop-ci", target="POST https://h/", refusal=refusal, policy="p")
+    record = refusal_record(exchange="x1", caller=CALLER, target="POST https://h/", refusal=refusal, policy="p")
     assert (record["reason"], record["rule"], record["status"]) == ("policy-denied", "no-secrets-api", 200)
     assert "a message for the caller" not in json.dumps(record)
+
+
+def test_a_refusal_tells_which_run_was_refused_and_no_other_claim():
+    refusal = Refusal.denied("policy-denied", "m")
+    record = refusal_record(exchange="x1", caller=CALLER, target="POST https://h/", refusal=refusal, policy="p")
+    assert (record["caller"], record["token_id"]) == ("shop-ci", "d1")
+    assert record["run"] == {"run_id": "17", "repository": "acme/shop"}
+    assert "someone@acme.dev" not in json.dumps(record)
+    nobody = refusal_record(exchange="x1", caller=None, target="-", refusal=refusal, policy=None)
+    assert (nobody["caller"], nobody["token_id"], nobody["run"]) == (None, None, {})
 
 
 def test_an_approval_tells_every_vote_and_no_argument():

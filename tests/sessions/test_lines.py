@@ -30,7 +30,10 @@ bodies = st.binary(max_size=30).map(Body.of)
 maybe = st.none() | texts
 calls = st.builds(CallLine, texts, maybe, st.none() | texts | st.integers())
 lines = st.one_of(
-    st.builds(SessionLine, texts, texts, texts, texts, texts, texts, moments, texts),
+    st.builds(
+        SessionLine, texts, texts, texts, texts, texts, texts, moments, texts,
+        st.dictionaries(texts, texts | st.booleans(), max_size=2),
+    ),
     st.builds(
         RequestLine, numbers, moments, texts, texts, headers, bodies, st.lists(calls, max_size=2).map(tuple), texts,
         st.lists(texts, max_size=2).map(tuple), maybe, maybe,

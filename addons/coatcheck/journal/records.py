@@ -111,12 +111,17 @@ def outcome_record(
 
 
 def refusal_record(
-    *, exchange: str, caller: str | None, target: str, refusal: Refusal, policy: str | None
+    *, exchange: str, caller: Caller | None, target: str, refusal: Refusal, policy: str | None
 ) -> dict[str, Json]:
-    """A request that is not served, and why. The refusal's message is for its caller and is left out."""
+    """A request that is not served, and why. The refusal's message is for its caller and is left out.
+
+    `token_id` and `run` tell the caller's jobs apart, as in a request's record.
+    """
     return {
         "exchange": exchange,
-        "caller": caller,
+        "caller": None if caller is None else caller.name,
+        "token_id": None if caller is None else caller.token_id,
+        "run": {} if caller is None else run_of(caller.claims),
         "target": target,
         "reason": refusal.reason,
         "rule": refusal.rule,

@@ -12,7 +12,7 @@ from mitmproxy import http
 from coatcheck.control.metrics import Metrics
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
-from coatcheck.journal.records import outcome_record, refusal_record
+from coatcheck.journal.records import outcome_record, refusal_record, run_of
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.mcp.call import Json
 from coatcheck.mcp.strict_json import dump_json, parse_json
@@ -58,6 +58,7 @@ class Record:
             subject=exchange.caller.subject,
             url=exchange.server.url,
             policy=exchange.policy.sha256,
+            run=run_of(exchange.caller.claims),
         )
         exchange.recording.request(
             method=flow.request.method,
@@ -128,11 +129,10 @@ class Record:
         elif exchange.refusal is not None:
             outcome = "refused"
         target = str(exchange.target) if exchange.target else "-"
-        caller = exchange.caller.name if exchange.caller else None
         if exchange.refusal is not None:
             record = refusal_record(
                 exchange=exchange.id,
-                caller=caller,
+                caller=exchange.caller,
                 target=target,
                 refusal=exchange.refusal,
                 policy=exchange.policy.sha256,

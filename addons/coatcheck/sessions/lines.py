@@ -6,7 +6,7 @@ Law: a line is one line: ASCII JSON, so no character inside it can end it (newli
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NoReturn, assert_never
 
@@ -34,7 +34,9 @@ class CallLine:
 
 @dataclass(frozen=True, slots=True)
 class SessionLine:
-    """The first line: whose conversation with which server. `policy` is the policy's sha256 (hex)."""
+    """The first line: whose conversation with which server. `policy` is the policy's sha256 (hex), `run` what tells the
+    caller's run from another, as the journal has it.
+    """
 
     id: str
     caller: str
@@ -44,6 +46,7 @@ class SessionLine:
     url: str
     started: datetime
     policy: str
+    run: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,8 @@ def _as_json(line: Line) -> dict[str, Json]:
         case SessionLine():
             out = {"kind": "session", "id": line.id, "caller": line.caller, "issuer": line.issuer}
             out |= {"subject": line.subject, "server": line.server, "url": line.url}
-            return out | {"started": _moment(line.started), "policy": line.policy}
+            out |= {"started": _moment(line.started), "policy": line.policy}
+            return out | {"run": dict(line.run)} if line.run else out
         case ClosedLine():
             out = {"kind": "closed", "at": _moment(line.at), "reason": line.reason}
             return out | {"lost": line.lost} if line.lost else out
@@ -198,6 +202,10 @@ class _Fields:
     def texts(self, name: str) -> tuple[str, ...]:
         return tuple(item if isinstance(item, str) else _wrong(name, "a list of strings") for item in self.items(name))
 
+    def mapping(self, name: str) -> dict[str, Json]:
+        value = self._members.get(name, {})
+        return value if isinstance(value, dict) else _wrong(name, "an object")
+
     def headers(self) -> tuple[tuple[str, str], ...]:
         return tuple(map(_pair, self.items("headers")))
 
@@ -243,6 +251,7 @@ def _session(f: _Fields) -> SessionLine:
         url=f.text("url"),
         started=f.moment("started"),
         policy=f.text("policy"),
+        run=f.mapping("run"),
     )
 
 

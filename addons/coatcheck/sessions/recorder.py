@@ -8,14 +8,14 @@ The caller's side is for one thread: the event loop. Recordings are not the audi
 
 import queue
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from threading import Thread
 
-from coatcheck.mcp.call import Call
+from coatcheck.mcp.call import Call, Json
 from coatcheck.sessions.body import Body
 from coatcheck.sessions.lines import (
     CallLine,
@@ -119,13 +119,24 @@ class SessionRecorder:
         """Starts the writing thread."""
         self._thread.start()
 
-    def begin(self, key: SessionKey, *, issuer: str, subject: str, url: str, policy: str) -> Recording:
-        """The next exchange of the key's session; opens one where none is open. `policy` is its sha256 (hex)."""
+    def begin(
+        self,
+        key: SessionKey,
+        *,
+        issuer: str,
+        subject: str,
+        url: str,
+        policy: str,
+        run: Mapping[str, Json] | None = None,
+    ) -> Recording:
+        """The next exchange of the key's session; opens one where none is open. `policy` is its sha256 (hex), `run`
+        what tells the caller's run from another.
+        """
         session = self._sessions.get(key)
         if session is None:
             started, session_id = self.now(), secrets.token_hex(8)
             path = self._folder / f"{started:%Y-%m-%d}" / f"{session_id}.jsonl"
-            head = SessionLine(session_id, key.caller, issuer, subject, key.server, url, started, policy)
+            head = SessionLine(session_id, key.caller, issuer, subject, key.server, url, started, policy, run or {})
             session = self._sessions[key] = OpenSession(head, path)
         session.count += 1
         recording = Recording(self, session, session.count, None if policy == session.head.policy else policy)
