@@ -1,3 +1,4 @@
+import base64
 import json
 
 import pytest
@@ -14,6 +15,18 @@ def published(*jwks: object) -> bytes:
 def test_a_spiffe_bundles_keys_for_tokens_are_used_and_those_for_certificates_are_not(signer):
     bundle = published(signer.jwk(use="x509-svid", kid="no"), signer.jwk(use="jwt-svid", kid="yes"))
     assert [key.kid for key in read_jwks(bundle)] == ["yes"]
+
+
+@pytest.mark.parametrize(("bits", "used"), [(2047, False), (2048, True), (8192, True), (8193, False), (60_000, False)])
+def test_an_rsa_key_is_neither_weak_nor_costly(signer, bits, used):
+    modulus = (1 << (bits - 1)) | 1
+    jwk = {"kty": "RSA", "kid": "sized", "e": "AQAB", "n": b64(modulus.to_bytes((bits + 7) // 8))}
+    kids = [key.kid for key in read_jwks(published(jwk, signer.jwk(kid="good")))]
+    assert kids == (["sized", "good"] if used else ["good"])
+
+
+def b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def test_a_set_of_more_keys_than_an_issuer_has_is_refused(signer):

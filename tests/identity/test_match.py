@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from coatcheck.errors import UNAUTHENTICATED, Refusal
 from coatcheck.identity.caller import Verified
-from coatcheck.identity.match import explain_match, match_identity, match_reviewers, read_claim
+from coatcheck.identity.match import (
+    _claim_matches,
+    can_both_match,
+    explain_match,
+    match_identity,
+    match_reviewers,
+    read_claim,
+)
 from coatcheck.policy.model import Identity, IssuerSpec, Reviewer
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -247,3 +254,37 @@ def test_no_claim_takes_long_to_match():
     for pattern in ("*a" * 50 + "b", "a*" * 50 + "b", "*" * 1000, "a" * 16_000 + "*"):
         match_reviewers({"r": Reviewer("r", "corp", {"c": pattern})}, verified("corp", c=text))
     assert time.perf_counter() - began < 0.5
+
+
+SHORT = st.text("ab*", max_size=4)
+ONE_PATTERN = SHORT | st.booleans() | st.integers(0, 2) | st.lists(SHORT, min_size=1, max_size=2).map(tuple)
+PATTERNS = st.dictionaries(st.sampled_from("pq"), ONE_PATTERN, min_size=1, max_size=2)
+VALUES = st.dictionaries(st.sampled_from("pq"), st.text("ab", max_size=5) | st.booleans() | st.integers(0, 2))
+
+
+@settings(max_examples=200)
+@given(PATTERNS, PATTERNS, VALUES)
+def test_claims_that_some_token_has_both_of_can_both_match(one, other, claims):
+    if all(_claim_matches(claims, name, pattern) for each in (one, other) for name, pattern in each.items()):
+        assert can_both_match(one, other)
+        assert can_both_match(other, one)
+    assert can_both_match(one, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "can"),
+    [
+        ({"a": "x"}, {"b": "y"}, True),
+        ({"a": "x"}, {"a": "y"}, False),
+        ({"a": "x", "b": "1"}, {"a": "x"}, True),
+        ({"a": ("x", "y")}, {"a": ("y", "z")}, True),
+        ({"a": "x*"}, {"a": "xy"}, True),
+        ({"a": "x*"}, {"a": "y*"}, False),
+        ({"a": "*x"}, {"a": "*y"}, False),
+        ({"a": "x*"}, {"a": "*y"}, True),
+        ({"a": 5}, {"a": "5"}, False),
+        ({"a": True}, {"a": 1}, False),
+    ],
+)
+def test_two_identities_are_told_apart_by_a_claim_named_in_both(one, other, can):
+    assert can_both_match(one, other) is can
