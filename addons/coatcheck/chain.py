@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from mitmproxy import ctx, hooks, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import Client
-from mitmproxy.utils import asyncio_utils
+from mitmproxy.proxy.server import ConnectionHandler
 
 from coatcheck import __version__
 from coatcheck.approvals.store import ApprovalStore
@@ -37,12 +37,13 @@ from coatcheck.journal.records import lifecycle_record, token_record
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live, utc_now
 from coatcheck.policy.load import load_policy
-from coatcheck.proxy import console, dispatch, lockdown
+from coatcheck.proxy import console, dispatch, lockdown, read_answer
 from coatcheck.proxy.authorize import Authorize
 from coatcheck.proxy.discover import Discover
 from coatcheck.proxy.fail_closed import FailClosed
 from coatcheck.proxy.flow_file import write_flow_file
 from coatcheck.proxy.guard import Guard
+from coatcheck.proxy.hang_up import HangUp
 from coatcheck.proxy.hold import HoldCall
 from coatcheck.proxy.identify import Identify
 from coatcheck.proxy.inspect import Inspect
@@ -50,6 +51,7 @@ from coatcheck.proxy.journal_request import JournalRequest
 from coatcheck.proxy.limit import Limit
 from coatcheck.proxy.mask import Mask, Maskers
 from coatcheck.proxy.open_tunnel import OpenTunnel
+from coatcheck.proxy.read_body import ReadBody
 from coatcheck.proxy.read_head import ReadHead
 from coatcheck.proxy.record import Record
 from coatcheck.proxy.release import ReleaseRequest
@@ -119,9 +121,13 @@ def build(settings: Settings) -> Parts:
     mask = Mask(exchanges, maskers, utc_now)
     record = Record(exchanges, journal, recorder, maskers, metrics)
     # The way of one request. Each stage implements the hooks it needs; every hook runs them in this order.
-    read_head = ReadHead(_cut, record.refused_head)
+    hang_up = HangUp(_handler_of)
+    read_head = ReadHead(hang_up.cut, record.refused_head)
     read_head.install()
+    ReadBody(record.refused_head).install()
+    read_answer.install()
     stages = [
+        hang_up,
         read_head,
         Guard(live, exchanges, tunnels, dialling, settings.reverse),
         Discover(exchanges),
@@ -295,11 +301,10 @@ def _in_flight(parts: Parts) -> bool:
     )
 
 
-def _cut(client: Client) -> None:
-    """Ends a client's connection, as mitmproxy does where one is idle too long."""
-    handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
-    if handler is not None:
-        asyncio_utils.create_task(handler.on_timeout(), name="too slow", keep_ref=True, client=client.peername)
+def _handler_of(client: Client) -> ConnectionHandler | None:
+    """What mitmproxy handles a client's connection with, while there is one."""
+    handler: ConnectionHandler | None = ctx.master.addons.get("proxyserver").connections.get(client.id)
+    return handler
 
 
 def _show(flow: http.HTTPFlow) -> None:

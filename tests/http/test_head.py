@@ -20,7 +20,7 @@ GOOD = b"POST /mcp HTTP/1.1\r\nHost: a.com\r\nContent-Length: 2\r\n\r\n"
 def refused(head: bytes, place: Place = "origin") -> str | None:
     """Why a head that has come in whole is refused; None where it passes."""
     try:
-        assert is_whole(head)
+        assert is_whole(head, place)
         check_bytes(head, place)
     except Refusal as refusal:
         return refusal.reason
@@ -127,6 +127,25 @@ def test_connect_names_an_authority_and_only_at_the_proxy(target, place) -> None
     assert refused(with_first(b"CONNECT " + target + b" HTTP/1.1"), place) == "bad-request-target"
 
 
+@pytest.mark.parametrize(
+    "authority",
+    ["a.com", "a.com:", "a.com:0", "a.com:65536", "a.com:-1", "a.com:+443", "a.com:4_4", "a.com:4a3", "a.com:443:443",
+     "a.com:00443", ":443", "a..com:443", ".a.com:443", "a%2ecom:443", "[a.com]:443", "[::1]", "[::1%25lo]:443",
+     "127.1:443", "0x7f000001:443", "xn--:443", "xn--a:443", "a.xn--\x7f:443"],
+)  # fmt: skip
+def test_connect_to_what_is_no_host_and_port_is_refused_with_its_reason(authority) -> None:
+    reason = refused(with_first(b"CONNECT " + authority.encode() + b" HTTP/1.1"), "proxy")
+    assert reason == ("bad-method" if "\x7f" in authority else "bad-host")
+    assert refused(with_first(b"CONNECT a.com:443 HTTP/1.1"), "proxy") is None
+
+
+@pytest.mark.parametrize("line", [b"Content-Length: 1", b"Transfer-Encoding: chunked"])
+def test_connect_has_no_body(line) -> None:
+    first = b"CONNECT a.com:443 HTTP/1.1\r\n"
+    assert refused(first + line + b"\r\n\r\n", "proxy") == "bad-framing"
+    assert refused(first + b"Content-Length: 0\r\n\r\n", "proxy") is None
+
+
 def test_as_many_headers_pass_as_are_permitted_and_no_more() -> None:
     lines = [b"X-%d: 1\r\n" % number for number in range(MAX_HEADERS + 1)]
     assert refused(b"GET / HTTP/1.1\r\n" + b"".join(lines[1:]) + b"\r\n") is None
@@ -146,27 +165,46 @@ def test_as_large_a_head_passes_as_is_permitted_and_no_larger() -> None:
 
 def test_a_head_without_end_is_refused_as_soon_as_it_is_too_large() -> None:
     endless = head_of(2 * MAX_HEAD_BYTES)[:-4]
-    assert is_whole(endless[:MAX_HEAD_BYTES]) is False
+    assert is_whole(endless[:MAX_HEAD_BYTES], "origin") is False
     with pytest.raises(Refusal, match="head-too-large"):
-        is_whole(endless[: MAX_HEAD_BYTES + 10])
+        is_whole(endless[: MAX_HEAD_BYTES + 10], "origin")
 
 
 def test_the_largest_head_is_not_refused_while_its_end_is_coming_in() -> None:
     head = head_of(MAX_HEAD_BYTES)
-    assert [is_whole(head[:size]) for size in range(MAX_HEAD_BYTES - 2, len(head) + 1)] == [False] * 6 + [True]
+    assert [is_whole(head[:size], "origin") for size in range(MAX_HEAD_BYTES - 2, len(head) + 1)] == [False] * 6 + [
+        True
+    ]
 
 
 @pytest.mark.parametrize(
-    "beginning",
-    [b"\x16", b"\x16\x03\x01", b"get", b" ", b"\r\n", b"\0", b"ABCDEFGHIJKLMNOPQRSTU", b"GET / HTTP/1.1\n\n"],
+    ("beginning", "reason"),
+    [
+        (b"\x16", "not-http"),
+        (b"\x16\x03\x01", "not-http"),
+        (b"get", "not-http"),
+        (b" ", "not-http"),
+        (b"\r\n", "not-http"),
+        (b"\0", "not-http"),
+        (b"ABCDEFGHIJKLMNOPQRSTU", "not-http"),
+        (b"GET / HTTP/1.1\n", "bad-line-end"),
+        (b"GET / HTTP/1.1\r\nX-A: b\n", "bad-line-end"),
+        (b"GET /\r\n", "not-http"),
+        (b"EHLO me\r\n", "not-http"),
+        (b"QUIT\r\n", "not-http"),
+        (b"GET / HTTP/1.0\r\n", "bad-version"),
+        (b"GET http://a.com/ HTTP/1.1\r\nHost: a", "bad-request-target"),
+        (b"CONNECT a.com:443 HTTP/1.1\r\n", "bad-request-target"),
+    ],
 )
-def test_what_cannot_become_a_good_head_is_refused_at_once(beginning) -> None:
-    with pytest.raises(Refusal, match="not-http"):
-        is_whole(beginning)
+def test_what_cannot_become_a_good_head_is_refused_at_once(beginning, reason) -> None:
+    with pytest.raises(Refusal, match=reason):
+        is_whole(beginning, "origin")
+    assert is_whole(b"GET / HTTP/1.1\r\nHost", "origin") is False
 
 
 def test_nothing_is_not_a_whole_head() -> None:
-    assert is_whole(b"") is False
+    assert is_whole(b"", "origin") is False
 
 
 # -- laws -------------------------------------------------------------------------------------------------------------
@@ -186,7 +224,7 @@ def good_heads(draw) -> bytes:
 
 @given(good_heads())
 def test_no_beginning_of_a_good_head_is_refused(head) -> None:
-    assert [is_whole(head[:size]) for size in range(len(head))] == [False] * len(head)
+    assert [is_whole(head[:size], "origin") for size in range(len(head))] == [False] * len(head)
     assert refused(head) is None
 
 
@@ -228,7 +266,7 @@ def almost_heads(draw) -> bytes:
 
 def assert_read_alike(data: bytes, place: Place) -> None:
     try:
-        if not is_whole(data):
+        if not is_whole(data, place):
             return
         check_bytes(data, place)
     except Refusal:

@@ -13,7 +13,7 @@ from mitmproxy.http import MessageData
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
-from mitmproxy.proxy.layers.http._http1 import Http1Server
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.test import tflow
 
 from coatcheck.exchange import Exchange, ExchangeId, Exchanges, Release
@@ -134,10 +134,14 @@ def mitmproxy_as_it_was() -> Iterator[None]:
         (HttpLayer, "event_to_child"),
         (HttpLayer, "get_connection"),
         (Http1Server, "read_headers"),
+        (Http1Server, "read_body"),
+        (Http1Server, "wait"),
+        (Http1Client, "read_headers"),
+        (Http1Client, "read_body"),
         (MessageData, "__post_init__"),
         (optmanager._Option, "current"),
     ]
-    before = [(cls, name, vars(cls)[name]) for cls, name in places]
+    before = [(cls, name, getattr(cls, name)) for cls, name in places]
     yield
     for cls, name, value in before:
         setattr(cls, name, value)

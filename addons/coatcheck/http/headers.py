@@ -13,6 +13,8 @@ type Fields = Sequence[tuple[bytes, bytes]]
 
 MAX_HEADERS = 200
 MAX_HEAD_BYTES = 128 * 1024
+MAX_BODY_BYTES = 10 * 1024 * 1024
+"""Of a request."""
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")

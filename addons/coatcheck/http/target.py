@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from coatcheck.errors import Refusal
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)")
 
 
@@ -62,7 +63,19 @@ def canonical_host(host: str) -> str:
             return str(ipaddress.IPv4Address(host))
         except ValueError:
             raise _bad_host() from None
+    if any(label.startswith("xn--") for label in labels):
+        _check_punycode(host)
     return host
+
+
+def _check_punycode(host: str) -> None:
+    """Raises `Refusal` where an `xn--` label is not the one spelling of a name (RFC 5891 section 4.4)."""
+    try:
+        is_plain = host.encode("ascii").decode("idna").encode("idna").decode("ascii") == host
+    except UnicodeError:
+        is_plain = False
+    if not is_plain:
+        raise _bad_host()
 
 
 def parse_authority(authority: str, *, default_port: int | None) -> tuple[str, int]:
@@ -74,7 +87,7 @@ def parse_authority(authority: str, *, default_port: int | None) -> tuple[str, i
         if default_port is None or (separator and not authority.endswith("]")):
             raise Refusal("bad-host", "a port is missing")
         return canonical_host(host), default_port
-    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536 and len(port) <= 5):
+    if not (_PORT.fullmatch(port) and int(port) < 65536):
         raise Refusal("bad-host", "the port is not a number from 1 to 65535")
     return canonical_host(host), int(port)
 

@@ -52,7 +52,7 @@ class Guard:
         if self._live.is_draining:
             raise _draining()
         exchange.headers = check_head("CONNECT", flow.request.headers.fields)
-        host, port = canonical_host(flow.request.data.host), flow.request.port
+        host, port = _as_spelt(flow.request.data.host), flow.request.port
         exchange.target = Target("https", host, port)
         if not servers_at(exchange.policy, host, port):
             raise _unknown(exchange.target)
@@ -94,7 +94,7 @@ class Guard:
             return self._reverse_target(client, exchange.policy)
         tunnel = self._tunnels.get(client)
         if tunnel is None:
-            target = Target(request.scheme, canonical_host(request.data.host), request.port)
+            target = Target(request.scheme, _as_spelt(request.data.host), request.port)
         else:
             target = Target(request.scheme, tunnel.host, tunnel.port)
             if client.sni is not None and canonical_host(client.sni) != tunnel.host:
@@ -172,6 +172,14 @@ class Guard:
         connection.sni = host
         connection.alpn_offers = [b"http/1.1"]
         data.ssl_conn = verified_connection(host, ca)
+
+
+def _as_spelt(host: str) -> str:
+    """The host of a request line in its canonical form: mitmproxy has decoded its `xn--` labels."""
+    try:
+        return canonical_host(host if host.isascii() else host.encode("idna").decode("ascii"))
+    except UnicodeError:
+        raise Refusal("bad-host", "the host is not a canonical name or address") from None
 
 
 def _draining() -> Refusal:

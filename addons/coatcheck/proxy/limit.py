@@ -1,6 +1,6 @@
-"""Limit: how many requests one caller may have in flight, held ones among them.
+"""Limit: how many requests one caller may have in flight, held ones among them, and how large each may be.
 
-Law: what is over the limit is refused at its head; what has ended, however it ended, does not count.
+Law: what is over a limit is refused at its head; what has ended, however it ended, does not count.
 """
 
 from weakref import WeakSet
@@ -9,6 +9,7 @@ from mitmproxy import http
 
 from coatcheck.errors import TOO_MANY, Refusal
 from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.http.headers import MAX_BODY_BYTES
 
 
 class Limit:
@@ -23,6 +24,8 @@ class Limit:
         exchange = self._exchanges.get(flow)
         if exchange is None or exchange.caller is None or flow.response:
             return
+        if int(exchange.headers.get("content-length", "0")) > MAX_BODY_BYTES:
+            raise Refusal("body-too-large", "the request body is over the limit", status=413)
         in_flight = self._in_flight.setdefault(exchange.caller.name, WeakSet())
         if len(in_flight) >= exchange.policy.max_in_flight:
             raise Refusal(

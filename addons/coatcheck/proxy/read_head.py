@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from weakref import WeakKeyDictionary
 
-from mitmproxy import http
+from mitmproxy import http, tls
 from mitmproxy.connection import Client
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, server_hooks
@@ -18,6 +18,7 @@ from mitmproxy.proxy.layers.http._http1 import Http1Server
 from coatcheck.errors import INVALID_REQUEST, SERVER_FAILED, Refusal
 from coatcheck.http.head import Place, check_bytes, is_whole
 from coatcheck.proxy.answer import answer
+from coatcheck.proxy.read_body import drop_input
 
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 60.0
@@ -72,6 +73,10 @@ class ReadHead:
         """The body is here."""
         self._stop(flow.client_conn)
 
+    def tls_failed_client(self, _data: tls.TlsData) -> None:
+        """What should have been TLS was none, or the client ended it."""
+        self._refused(Refusal("tls-failed", "the TLS handshake with the client failed"))
+
     def _start(self, client: Client, seconds: float) -> None:
         self._stop(client)
         self._clocks[client] = asyncio.get_running_loop().call_later(seconds, self._cut, client)
@@ -87,33 +92,43 @@ class ReadHead:
         if not isinstance(event, events.DataReceived):
             yield from _original_read_headers(connection, event)
             return
-        buffered = bytes(connection.buf)
+        buffered, place = bytes(connection.buf), _place(connection)
         try:
-            if not is_whole(buffered):
+            if not is_whole(buffered, place):
                 if buffered and connection.context.client not in self._clocks:
                     self._start(connection.context.client, HEAD_SECONDS)
                 return
-            check_bytes(buffered, _place(connection))
+            check_bytes(buffered, place)
         except Refusal as refusal:
             self._refused(refusal)
-            response = answer(refusal)
-            response.headers["connection"] = "close"
-            yield commands.SendData(connection.conn, http1.assemble_response(response))
+            yield commands.SendData(connection.conn, _closing(refusal))
             yield commands.CloseConnection(connection.conn)
-            connection.state = connection.done
+            drop_input(connection)
             return
         self._stop(connection.context.client)
         yield from _original_read_headers(connection, event)
+        if connection.request is None and connection.state == connection.done:
+            # no hook hears of what only mitmproxy's parser could not read
+            self._refused(_unread(400))
+
+
+def _closing(refusal: Refusal) -> bytes:
+    """An answer that ends its connection."""
+    response = answer(refusal)
+    response.headers["connection"] = "close"
+    raw: bytes = http1.assemble_response(response)
+    return raw
+
+
+def _unread(status: int) -> Refusal:
+    code = SERVER_FAILED if status >= 500 else INVALID_REQUEST
+    reason = "server-failed" if status >= 500 else "bad-request"
+    return Refusal(reason, "the exchange could not go on", status=status, code=code)
 
 
 def _error_response(status: int, _message: str = "") -> bytes:
     """In place of mitmproxy's HTML page, which quotes what it could not read."""
-    code = SERVER_FAILED if status >= 500 else INVALID_REQUEST
-    reason = "server-failed" if status >= 500 else "bad-request"
-    response = answer(Refusal(reason, "the exchange could not go on", status=status, code=code))
-    response.headers["connection"] = "close"
-    raw: bytes = http1.assemble_response(response)
-    return raw
+    return _closing(_unread(status))
 
 
 def _place(connection: Http1Server) -> Place:

@@ -19,20 +19,20 @@ from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.layers import http as layers
 from mitmproxy.proxy.layers.http import _events as http
 from mitmproxy.proxy.layers.http._base import HttpEvent
-from mitmproxy.proxy.layers.http._http1 import Http1Server
 
-from coatcheck.errors import SERVER_FAILED, Refusal
+from coatcheck.errors import Refusal
 from coatcheck.exchange import Dialling, Exchange, Exchanges, Passage
-from coatcheck.mcp.answers import error_event
-from coatcheck.proxy.answer import answer
 from coatcheck.proxy.digest import digest_of
+from coatcheck.proxy.refused import MessageRefused, RequestRefused
 from coatcheck.proxy.scrub import scrub_event
+from coatcheck.proxy.tell_client import NOT_RELEASED, tell_client
 from coatcheck.vault.scrub import ScrubberCache
 from coatcheck.vault.swap import Outgoing, apply_swap
 
 type Commands = Iterator[commands.Command]
 
-NOT_RELEASED = "nothing was released for this request"
+SPARED_BYTES = 64 * 1024
+"""Bytes of a body above which it is not waited for where its head was refused."""
 
 _RESPONSES = (
     http.ResponseHeaders,
@@ -110,42 +110,56 @@ class WireGate:
     def _event_to_child(self, layer: layers.HttpLayer, child: Layer, event: events.Event) -> Commands:
         """Which way the event goes. Not a generator itself: what passes as it is costs no more than without us."""
         if not isinstance(event, HttpEvent):
-            is_bytes = isinstance(event, events.ConnectionEvent)
-            return (self._guarded if is_bytes else _original_event_to_child)(layer, child, event)
+            if isinstance(event, events.ConnectionEvent):
+                return self._from_connection(layer, child, event)
+            is_head = isinstance(event, events.HookCompleted) and isinstance(
+                event.command, layers.HttpRequestHeadersHook
+            )
+            if is_head and isinstance(child, layers.HttpStream):
+                return self._after_hook(layer, child, event)
+            return _original_event_to_child(layer, child, event)
         if isinstance(child, layers.HttpStream):
-            return (self._inbound if isinstance(event, _RESPONSES) else _original_event_to_child)(layer, child, event)
+            if isinstance(event, _RESPONSES):
+                return self._inbound(layer, child, event)
+            after = self._after_data if isinstance(event, http.RequestData) else _original_event_to_child
+            return after(layer, child, event)
         if child is layer.connections.get(layer.context.client):
             if isinstance(event, http.ResponseProtocolError):
-                return self._tell_client(layer, child, event)
+                return tell_client(self._exchanges, layer, child, event)
             return _original_event_to_child(layer, child, event)
         return self._outbound(layer, child, event)
 
-    def _guarded(self, layer: layers.HttpLayer, child: Layer, event: events.Event) -> Commands:
-        """Bytes from a connection: what mitmproxy logs loses its quotes of them, and a crash ends the exchange.
+    @staticmethod
+    def _from_connection(layer: layers.HttpLayer, child: Layer, event: events.Event) -> Commands:
+        """Bytes from a connection: what mitmproxy logs loses its quotes of them."""
+        for command in _original_event_to_child(layer, child, event):
+            if isinstance(command, commands.Log):
+                command.message = command.message.partition(": b")[0]
+            yield command
 
-        HTTP/1 trailers, for one, raise inside mitmproxy and would leave the client waiting for ever.
-        """
-        try:
-            for command in _original_event_to_child(layer, child, event):
-                if isinstance(command, commands.Log):
-                    command.message = command.message.partition(": b")[0]
-                yield command
-        except NotImplementedError:
-            yield from self._abort(layer, child)
+    # -- from the client ---------------------------------------------------------------------------------------
 
-    def _abort(self, layer: layers.HttpLayer, child: Layer) -> Commands:
-        client = layer.connections.get(layer.context.client)
-        for stream_id, stream in list(layer.streams.items()):
-            if child is client:
-                code = http.ErrorCode.GENERIC_CLIENT_ERROR
-                refusal = Refusal("trailers-refused", "trailers are not permitted")
-                exchange = self._exchanges.get(stream.flow)
-                if exchange is not None:
-                    exchange.refusal = exchange.refusal or refusal
-                error = http.ResponseProtocolError(stream_id, refusal.message, code)
-                yield from layer.event_to_child(stream, error)
-            elif layer.connections.get(stream.context.server) is child:
-                yield from self._fail_stream(layer, stream, "the server sent trailers")
+    def _after_hook(self, layer: layers.HttpLayer, stream: layers.HttpStream, event: events.Event) -> Commands:
+        """Once the stages have seen a head, a body that came meanwhile may have been refused."""
+        for waiting in stream._paused_event_queue:  # noqa: SLF001 - mitmproxy looks there for the same reason
+            if isinstance(waiting, MessageRefused):
+                self._note(stream, waiting)
+        yield from _original_event_to_child(layer, stream, event)
+        yield from self._spare_body(layer, stream)
+
+    def _after_data(self, layer: layers.HttpLayer, stream: layers.HttpStream, event: events.Event) -> Commands:
+        yield from _original_event_to_child(layer, stream, event)
+        yield from self._spare_body(layer, stream)
+
+    def _spare_body(self, layer: layers.HttpLayer, stream: layers.HttpStream) -> Commands:
+        """Ends a request that was refused at its head; a small body is waited for, since it names the caller's id."""
+        exchange = self._exchanges.get(stream.flow)
+        if exchange is None or exchange.refusal is None or stream.client_state != stream.state_consume_request_body:
+            return
+        declared = exchange.headers.get("content-length", "")
+        size = int(declared) if declared.isdecimal() else len(stream.request_body_buf)
+        if size > SPARED_BYTES:
+            yield from layer.event_to_child(stream, RequestRefused(stream.stream_id, exchange.refusal))
 
     # -- to the server -----------------------------------------------------------------------------------------
 
@@ -228,6 +242,10 @@ class WireGate:
 
     def _inbound(self, layer: layers.HttpLayer, stream: layers.HttpStream, event: HttpEvent) -> Commands:
         exchange = self._exchanges.get(stream.flow)
+        if isinstance(event, MessageRefused):
+            self._note(stream, event)
+            yield from _original_event_to_child(layer, stream, event)
+            return
         if isinstance(event, http.ResponseProtocolError):
             # its message may quote what the server sent
             why = event.message.partition(":")[0].partition(" b'")[0]
@@ -251,6 +269,12 @@ class WireGate:
         for clean in scrubbed:
             yield from _original_event_to_child(layer, stream, clean)
 
+    def _note(self, stream: layers.HttpStream, event: MessageRefused) -> None:
+        """A request that is refused is journaled as that; an answer that is, as a failed server."""
+        exchange = self._exchanges.get(stream.flow)
+        if exchange is not None and isinstance(event, RequestRefused):
+            exchange.refusal = exchange.refusal or event.refusal
+
     def _fail_stream(self, layer: layers.HttpLayer, stream: layers.HttpStream, why: str) -> Commands:
         """Ends a stream with an error, and closes its server connection, whose state is no longer known."""
         server = stream.context.server
@@ -258,45 +282,3 @@ class WireGate:
             yield commands.CloseConnection(server)
         error = http.ResponseProtocolError(stream.stream_id, why, http.ErrorCode.GENERIC_SERVER_ERROR)
         yield from _original_event_to_child(layer, stream, error)
-
-    # -- to the client -----------------------------------------------------------------------------------------
-
-    def _tell_client(self, layer: layers.HttpLayer, child: Layer, event: http.ResponseProtocolError) -> Commands:
-        """A failure in the caller's own terms: JSON-RPC for a whole answer, an error event within a stream."""
-        stream = layer.streams.get(event.stream_id)
-        connection = child if isinstance(child, Http1Server) else None
-        if stream is None or connection is None or not hasattr(stream, "flow"):
-            yield from _original_event_to_child(layer, child, event)
-            return
-        exchange = self._exchanges.get(stream.flow)
-        refusal = (exchange.refusal if exchange else None) or _as_refusal(event)
-        if connection.response is None and event.code.http_status_code() is not None:
-            response = answer(refusal, exchange)
-            response.headers["connection"] = "close"
-            head = http.ResponseHeaders(event.stream_id, response, end_stream=False)
-            yield from _original_event_to_child(layer, child, head)
-            yield from _original_event_to_child(
-                layer, child, http.ResponseData(event.stream_id, response.raw_content or b"")
-            )
-            yield from _original_event_to_child(layer, child, event)
-        elif exchange is not None and exchange.streaming and not exchange.answered_error and connection.response:
-            exchange.answered_error = True
-            last = error_event(exchange.request_id, refusal)
-            yield from _original_event_to_child(layer, child, http.ResponseData(event.stream_id, last))
-            yield from _original_event_to_child(layer, child, http.ResponseEndOfMessage(event.stream_id))
-            yield commands.CloseConnection(layer.context.client)
-        else:
-            yield from _original_event_to_child(layer, child, event)
-
-
-def _as_refusal(event: http.ResponseProtocolError) -> Refusal:
-    """mitmproxy's error as ours: 400 and 413 for the client's faults, 502 for the server's."""
-    status = event.code.http_status_code() or 502
-    if status == 413:
-        return Refusal("body-too-large", "the request body is over the limit", status=413)
-    if status == 400:
-        return Refusal("bad-request", "the request is not well-formed")
-    if event.message == NOT_RELEASED:
-        return Refusal("not-released", NOT_RELEASED, status=503, code=SERVER_FAILED)
-    reason = event.message if event.code is http.ErrorCode.CONNECT_FAILED else "the server failed"
-    return Refusal("server-failed", reason, status=502, code=SERVER_FAILED, retryable=True)
