@@ -193,6 +193,7 @@ def test_the_largest_head_is_not_refused_while_its_end_is_coming_in() -> None:
         (b"EHLO me\r\n", "not-http"),
         (b"QUIT\r\n", "not-http"),
         (b"GET / HTTP/1.0\r\n", "bad-version"),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MAX_HEADERS + 1), "head-too-large"),
         (b"GET http://a.com/ HTTP/1.1\r\nHost: a", "bad-request-target"),
         (b"CONNECT a.com:443 HTTP/1.1\r\n", "bad-request-target"),
     ],

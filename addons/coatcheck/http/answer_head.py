@@ -7,7 +7,7 @@ for requests. What a lenient parser would repair is refused: a caller's parser m
 import re
 
 from coatcheck.errors import SERVER_FAILED, Refusal
-from coatcheck.http.head import check_fields, check_line_ends, plain_lines
+from coatcheck.http.head import check_fields, check_lines_so_far, plain_lines
 from coatcheck.http.headers import MAX_HEAD_BYTES
 
 _END = b"\r\n\r\n"
@@ -49,7 +49,7 @@ def bad_answer(what: str) -> Refusal:
 def _check(beginning: bytes) -> None:
     """Checks what has come in so far: at least a line."""
     try:
-        check_line_ends(beginning)
+        check_lines_so_far(beginning)
         _check_status_line(beginning.partition(b"\r\n")[0])
     except Refusal as refusal:
         raise bad_answer(refusal.message) from None

@@ -39,7 +39,7 @@ def is_whole(buffered: bytes, place: Place) -> bool:
     if not _BEGINNING.fullmatch(first_line):
         raise _not_http()
     if line_feed:
-        check_line_ends(buffered)
+        check_lines_so_far(buffered)
         _check_request_line(first_line[:-1], place)
     return False
 
@@ -53,10 +53,13 @@ def check_bytes(buffered: bytes, place: Place) -> None:
         raise Refusal("bad-framing", "CONNECT has no body")
 
 
-def check_line_ends(data: bytes) -> None:
-    """Raises `Refusal` where a line feed stands alone."""
-    if data.count(b"\n") != data.count(b"\r\n"):
+def check_lines_so_far(data: bytes) -> None:
+    """Raises `Refusal` where a line feed stands alone, or there are too many lines."""
+    line_feeds = data.count(b"\n")
+    if line_feeds != data.count(b"\r\n"):
         raise _bad_line_end()
+    if line_feeds - 1 > MAX_HEADERS:
+        raise _too_many()
 
 
 def plain_lines(head: bytes) -> list[bytes]:
@@ -68,7 +71,7 @@ def plain_lines(head: bytes) -> list[bytes]:
     if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
         raise _bad_line_end()
     if len(lines) - 1 > MAX_HEADERS:
-        raise Refusal("head-too-large", "there are too many headers", status=431)
+        raise _too_many()
     if any(line[:1] in (b" ", b"\t") for line in lines[1:]):
         raise Refusal("folded-header", "headers must not be folded")
     return lines
@@ -115,6 +118,10 @@ def check_fields(lines: list[bytes]) -> bytes | None:
     if len(framing) > 1 or name not in (b"content-length", b"transfer-encoding") or not fits:
         raise Refusal("bad-framing", "the body's length must be given once, by Content-Length or as chunked")
     return value
+
+
+def _too_many() -> Refusal:
+    return Refusal("head-too-large", "there are too many headers", status=431)
 
 
 def _bad_line_end() -> Refusal:
