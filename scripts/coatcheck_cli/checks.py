@@ -28,7 +28,7 @@ from coatcheck.identity.fetch import FetchError
 from coatcheck.identity.keys import KeySource
 from coatcheck.journal.read import last_records
 from coatcheck.policy.load import load_policy
-from coatcheck.policy.model import IssuerSpec, Policy
+from coatcheck.policy.model import IssuerSpec, Policy, SamlTrust
 from coatcheck.settings import parse_address
 from coatcheck.state import StateDirectory
 from coatcheck.vault.keys import find_master_key
@@ -198,6 +198,8 @@ async def check_issuers(issuers: Sequence[IssuerSpec]) -> list[Found]:
 
 async def _check_issuer(issuer: IssuerSpec) -> list[Found]:
     check = f"issuer {issuer.name}"
+    if issuer.saml is not None:
+        return [_check_certificates(check, issuer.saml, now=datetime.now(UTC))]
     where = issuer.jwks_file or issuer.jwks_uri or issuer.issuer
     try:
         keys = await KeySource().published(issuer)
@@ -215,6 +217,17 @@ async def _check_issuer(issuer: IssuerSpec) -> list[Found]:
         is_near = abs(off) <= CLOCK_TOLERANCE
         found.append(Found("clock", ok=is_near, what=what, hint=None if is_near else "set the clock: see timedatectl"))
     return found
+
+
+def _check_certificates(check: str, trust: SamlTrust, *, now: datetime) -> Found:
+    """An issuer of assertions is asked nothing: the certificates that policy pins say whether it counts."""
+    certificates = [x509.load_der_x509_certificate(each) for each in trust.certificates]
+    last = max(each.not_valid_after_utc for each in certificates)
+    is_good = any(each.not_valid_before_utc <= now <= each.not_valid_after_utc for each in certificates)
+    if not is_good or last - now < EXPIRES_SOON:
+        hint = "add the certificate it publishes now to its saml: certificate: file"
+        return Found(check, ok=False, what=f"its SAML certificate is good until {last.date()}", hint=hint)
+    return Found(check, ok=True, what=f"SAML certificates: {len(certificates)}, good until {last.date()}")
 
 
 def _clock_off(issuer: IssuerSpec) -> timedelta | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -241,6 +242,20 @@ def test_an_issuer_whose_keys_are_for_other_algorithms(patient) -> None:
     with Issuer("RS256") as other:
         patient.policy.write_text(patient.policy_text(other.url))
         assert "none of its 1 keys is for ES256" in patient.problems()["issuer ci"]
+
+
+@pytest.mark.parametrize(("days", "is_good"), [(60, True), (20, False), (-1, False)])
+def test_an_issuer_of_assertions_is_asked_nothing_and_its_certificate_looked_at(patient, days, is_good) -> None:
+    pytest.importorskip("signxml", reason="needs the extra 'saml': run scripts/bootstrap")
+    from assertions import Idp
+
+    made = Idp(now=datetime.now(UTC) - timedelta(days=2), days=days + 2)
+    made.write(patient.policy.with_name("idp.pem"))
+    issuer = '  ci: {issuer: "http://127.0.0.1:1/saml", saml: {certificate: idp.pem}}'
+    text = re.sub("  ci: .*", issuer, patient.policy_text("http://127.0.0.1:1"))
+    patient.policy.write_text(text)
+    (found,) = [each for each in patient.examined()[1] if each["check"] == "issuer ci"]
+    assert (found["ok"], "good until" in found["what"]) == (is_good, True)
 
 
 def test_an_issuer_whose_clock_is_another(patient, issuer, monkeypatch) -> None:
