@@ -256,19 +256,30 @@ def test_no_claim_takes_long_to_match():
     assert time.perf_counter() - began < 0.5
 
 
-SHORT = st.text("ab*", max_size=4)
-ONE_PATTERN = SHORT | st.booleans() | st.integers(0, 2) | st.lists(SHORT, min_size=1, max_size=2).map(tuple)
-PATTERNS = st.dictionaries(st.sampled_from("pq"), ONE_PATTERN, min_size=1, max_size=2)
-VALUES = st.dictionaries(st.sampled_from("pq"), st.text("ab", max_size=5) | st.booleans() | st.integers(0, 2))
+@st.composite
+def values_with_two_patterns(draw):
+    """A claim's value, and two patterns that it matches: itself, globs cut out of it, lists of such."""
+    value = draw(st.text("ab", max_size=4) | st.booleans() | st.integers(0, 1))
+
+    def pattern():
+        if not isinstance(value, str) or draw(st.booleans()):
+            return draw(st.sampled_from([value, (value, "else"), ("else", value)]))
+        start, end = sorted(draw(st.tuples(*[st.integers(0, len(value))] * 2)))
+        return draw(st.sampled_from([value[:start] + "*" + value[end:], value[:start] + "*" + value[start:end] + "*"]))
+
+    return value, pattern(), pattern()
 
 
 @settings(max_examples=200)
-@given(PATTERNS, PATTERNS, VALUES)
-def test_claims_that_some_token_has_both_of_can_both_match(one, other, claims):
-    if all(_claim_matches(claims, name, pattern) for each in (one, other) for name, pattern in each.items()):
-        assert can_both_match(one, other)
-        assert can_both_match(other, one)
-    assert can_both_match(one, one)
+@given(values_with_two_patterns(), values_with_two_patterns())
+def test_claims_that_some_token_has_both_of_can_both_match(first, second):
+    (p, *p_patterns), (q, *q_patterns) = first, second
+    one, other = ({"p": p_pattern, "q": q_pattern} for p_pattern, q_pattern in zip(p_patterns, q_patterns, strict=True))
+    for claims in (one, other):
+        assert all(_claim_matches({"p": p, "q": q}, name, pattern) for name, pattern in claims.items())
+    assert can_both_match(one, other)
+    assert can_both_match(other, one)
+    assert can_both_match(one, {"r": "x"})
 
 
 @pytest.mark.parametrize(
