@@ -54,6 +54,7 @@ from coatcheck.proxy.open_tunnel import OpenTunnel
 from coatcheck.proxy.read_body import ReadBody
 from coatcheck.proxy.read_head import ReadHead
 from coatcheck.proxy.record import Record
+from coatcheck.proxy.relay import Relay
 from coatcheck.proxy.release import ReleaseRequest
 from coatcheck.proxy.self_test import self_test
 from coatcheck.proxy.wire import WireGate
@@ -114,12 +115,14 @@ def build(settings: Settings) -> Parts:
     journal = JournalWriter(settings.state.journal, clock=utc_now)
     recorder = SessionRecorder(settings.state.sessions, clock=utc_now, on_closed=_export)
     approvals = ApprovalStore(engine)
-    hold = HoldCall(live, exchanges, approvals, journal, maskers, metrics, _show, sessions)
+    relay = Relay(utc_now)
+    hold = HoldCall(live, exchanges, approvals, journal, maskers, metrics, _show, sessions, relay)
     dialling: Dialling = WeakKeyDictionary()
     scrubbers = ScrubberCache()
     WireGate(exchanges, scrubbers, dialling).install()
-    mask = Mask(exchanges, maskers, utc_now)
+    mask = Mask(exchanges, maskers, utc_now, relay)
     record = Record(exchanges, journal, recorder, maskers, metrics)
+    relay.on_denied = record.refused_ask
     # The way of one request. Each stage implements the hooks it needs; every hook runs them in this order.
     hang_up = HangUp(_handler_of)
     read_head = ReadHead(hang_up.cut, record.refused_head)
@@ -134,7 +137,7 @@ def build(settings: Settings) -> Parts:
         Identify(live, exchanges, tunnels, sessions),
         Limit(exchanges),
         OpenTunnel(exchanges, tunnels, journal),
-        Inspect(exchanges),
+        Inspect(exchanges, relay),
         Authorize(exchanges),
         hold,
         JournalRequest(live, exchanges, journal, scrubbers),

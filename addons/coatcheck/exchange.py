@@ -19,6 +19,7 @@ from coatcheck.http.target import Target
 from coatcheck.identity.caller import Caller, Verified
 from coatcheck.masking.masker import Masker
 from coatcheck.mcp.call import Call, RequestId
+from coatcheck.mcp.correlation import Conversation
 from coatcheck.mcp.inspect import Inspected
 from coatcheck.policy.decision import Decision
 from coatcheck.policy.model import Policy, Server
@@ -81,6 +82,8 @@ class Exchange:
     caller: Caller | None = None
     opened_by: Caller | None = None
     """Who opened the tunnel the request came in, where that was another than `caller`."""
+    conversation: Conversation | None = None
+    """The session this belongs to; None where the protocol version has none."""
     inspected: Inspected | None = None
     request_id: RequestId | None = None
     decision: Decision | None = None

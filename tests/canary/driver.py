@@ -22,6 +22,7 @@ from coatcheck.policy.model import Server as PolicyServer
 from coatcheck.proxy.digest import digest_of
 from coatcheck.proxy.fail_closed import FailClosed
 from coatcheck.proxy.mask import Mask, Maskers
+from coatcheck.proxy.relay import Relay
 from coatcheck.vault.bindings import Binding
 from coatcheck.vault.secret import Secret
 from coatcheck.vault.snapshot import Credential, SecretInfo
@@ -45,7 +46,9 @@ class Driver:
         binding = Binding(server="echo", unsafe_plain_http=True)
         info = SecretInfo("canary", 1, "coat_canary", (binding,), NOW, value[:8].hex())
         self._plan = SwapPlan((Use(Credential(info, Secret(value)), binding, injected=True),))
-        self._hooks = FailClosed([Mask(exchanges, Maskers(bytes(32)), lambda: NOW)], exchanges).hooks
+        self._hooks = FailClosed(
+            [Mask(exchanges, Maskers(bytes(32)), lambda: NOW, Relay(lambda: NOW))], exchanges
+        ).hooks
         self._client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), state=ConnectionState.OPEN)
         context = Context(self._client, options)
         context.server = Server(address=(HOST, PORT))

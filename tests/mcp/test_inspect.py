@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coatcheck.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, UNSUPPORTED_VERSION, Refusal
-from coatcheck.mcp.inspect import decode_mirrored, inspect_post, peek_id
+from coatcheck.errors import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    UNSUPPORTED_VERSION,
+    Refusal,
+)
+from coatcheck.mcp.correlation import AskedOfClient
+from coatcheck.mcp.inspect import UnsupportedVersion, inspect_post, peek_id, settle_answers
+from coatcheck.mcp.mirrored import decode_mirrored
 from coatcheck.mcp.strict_json import parse_json
 
 VERSION_META = "io.modelcontextprotocol/protocolVersion"
@@ -105,8 +114,10 @@ REFUSED = {
     "no json-rpc": (without(request(), "jsonrpc"), "not-a-message"),
     "an unknown member": (request(Method="ping2"), "twin-member"),
     "another unknown member": (request(session="x"), "not-a-message"),
-    "a response": ({"jsonrpc": "2.0", "id": 1, "result": {}}, "response-not-accepted"),
-    "an error response": ({"jsonrpc": "2.0", "id": 1, "error": {}}, "response-not-accepted"),
+    "both result and error": ({"jsonrpc": "2.0", "id": 1, "result": {}, "error": {}}, "response-not-accepted"),
+    "a result that is no object": ({"jsonrpc": "2.0", "id": 1, "result": []}, "response-not-accepted"),
+    "a response without an id": ({"jsonrpc": "2.0", "result": {}}, "response-not-accepted"),
+    "a response with id null": ({"jsonrpc": "2.0", "id": None, "error": {}}, "bad-id"),
     "both result and method": (request(result={}), "response-not-accepted"),
     "no method": (without(request(), "method"), "bad-method"),
     "a method with a line end": (request("tools/call\n"), "bad-method"),
@@ -207,7 +218,8 @@ BAD_BATCHES = {
     "with initialize": ([request("initialize", {})], "batch-not-accepted"),
     "with an id twice": ([request(), request()], "bad-id"),
     "with an id twice to clients": ([request(), request(id="1")], "bad-id"),
-    "with a response": ([request(), {"jsonrpc": "2.0", "id": 3, "result": {}}], "response-not-accepted"),
+    "with half a response": ([request(), {"jsonrpc": "2.0", "id": 3, "result": 1}], "response-not-accepted"),
+    "with what only servers send": ([request("roots/list", {})], "unknown-method"),
     "with a batch in it": ([[request()]], "not-a-message"),
 }
 
@@ -279,11 +291,15 @@ MISMATCHED = {
     "no version in the header": without_header(stateless(), "mcp-protocol-version"),
     "an older version in the body": stateless(version="2025-11-25"),
     "a null version in the body": stateless(version=None),
-    "mirrors without a version": (request(), JSON | {"mcp-method": "tools/call"}),
-    "a name without a version": (request(), JSON | {"mcp-name": "greet"}),
-    "mirrors under an older version": (
+    "another method without a version": (request(), JSON | {"mcp-method": "tools/list"}),
+    "another name without a version": (request(), JSON | {"mcp-name": "drop"}),
+    "another name under an older version": (
         request(),
-        JSON | {"mcp-protocol-version": "2025-11-25", "mcp-method": "tools/call", "mcp-name": "greet"},
+        JSON | {"mcp-protocol-version": "2025-11-25", "mcp-method": "tools/call", "mcp-name": "drop"},
+    ),
+    "a name where nothing is named under an older version": (
+        request("tools/list", {}),
+        JSON | {"mcp-protocol-version": "2025-11-25", "mcp-name": "greet"},
     ),
 }
 
@@ -350,3 +366,91 @@ def test_any_json_is_read_or_refused_and_reads_the_same_once_forwarded(message, 
     with contextlib.suppress(Refusal):
         seen = post(message, BATCH | headers)
         assert inspect_post(seen.body, BATCH | headers) == seen
+
+
+OLDER = JSON | {"mcp-protocol-version": "2025-11-25"}
+
+
+@pytest.mark.parametrize("headers", [JSON, OLDER], ids=["no version", "an older one"])
+def test_mirrored_headers_that_are_true_are_taken_under_every_version(headers):
+    assert post(request(), headers | {"mcp-method": "tools/call", "mcp-name": "greet"}).ids == (1,)
+
+
+@pytest.mark.parametrize("content", [{"result": {"roots": []}}, {"error": {"code": -1, "message": "no"}}])
+def test_a_response_is_an_answer_until_it_is_known_to_what(content):
+    seen = post({"jsonrpc": "2.0", "id": 7, **content}, OLDER)
+    assert (seen.calls, seen.ids, seen.kind) == ((), (), "notification")
+    assert [(answer.id, answer.content) for answer in seen.answers] == [(7, content)]
+
+
+@pytest.mark.parametrize("header", ["mcp-method", "mcp-name"])
+def test_a_response_mirrors_nothing(header):
+    with pytest.raises(Refusal, match="response-not-accepted"):
+        post({"jsonrpc": "2.0", "id": 7, "result": {}}, OLDER | {header: "roots/list"})
+
+
+def test_a_response_is_refused_where_the_version_has_none():
+    with pytest.raises(Refusal, match="response-not-accepted"):
+        post({"jsonrpc": "2.0", "id": 7, "result": {}}, JSON | {"mcp-protocol-version": "2026-07-28"})
+
+
+def test_an_answer_becomes_a_call_of_what_was_asked():
+    seen = post({"jsonrpc": "2.0", "id": 7, "result": {"roots": []}}, OLDER)
+    settled = settle_answers(seen, {7: AskedOfClient("roots/list")}.get)
+    (call,) = settled.calls
+    assert (call.method, dict(call.params), call.id) == ("roots/list", {"result": {"roots": []}}, None)
+    assert settled.body == seen.body
+
+
+def test_an_answer_to_what_nobody_asked_is_refused():
+    with pytest.raises(Refusal, match="response-not-accepted"):
+        settle_answers(post({"jsonrpc": "2.0", "id": 7, "result": {}}, OLDER), {"7": AskedOfClient("ping")}.get)
+
+
+def test_an_answer_to_a_ping_in_place_of_a_denied_request_tells_the_server_so():
+    seen = post({"jsonrpc": "2.0", "id": 7, "result": {"secret": "x"}}, OLDER)
+    settled = settle_answers(seen, {7: AskedOfClient("sampling/createMessage", is_denied=True)}.get)
+    sent = json.loads(settled.body)
+    assert (sent["id"], sent["error"]["code"], sent["error"]["data"]["reason"]) == (7, 4030, "policy-denied")
+    assert b"secret" not in settled.body
+    assert [call.method for call in settled.calls] == ["ping"]
+
+
+def test_answers_in_a_batch_are_settled_beside_its_requests():
+    seen = post([request(), {"jsonrpc": "2.0", "id": 7, "result": {}}], BATCH)
+    settled = settle_answers(seen, {7: AskedOfClient("roots/list", is_denied=True)}.get)
+    assert [call.method for call in settled.calls] == ["tools/call", "ping"]
+    assert ["method" in one for one in json.loads(settled.body)] == [True, False]
+    assert settled.ids == (1,)
+
+
+@pytest.mark.parametrize("method", ["sampling/createMessage", "elicitation/create", "roots/list"])
+def test_what_only_servers_send_is_no_method_for_a_client(method):
+    with pytest.raises(Refusal, match="unknown-method") as refused:
+        post(request(method, {}), OLDER)
+    assert (refused.value.status, refused.value.code) == (404, METHOD_NOT_FOUND)
+
+
+@pytest.mark.parametrize("method", ["initialize", "ping", "logging/setLevel", "resources/subscribe", "tasks/list"])
+def test_what_a_version_removed_is_no_method_under_it(method):
+    message, headers = stateless(method, {}, name=None)
+    with pytest.raises(Refusal, match="unknown-method") as refused:
+        post(message, headers)
+    assert (refused.value.status, refused.value.code) == (404, METHOD_NOT_FOUND)
+    params = {"uri": "file:///x"} if method == "resources/subscribe" else {}
+    assert post(request(method, params), OLDER).ids == (1,)
+
+
+def test_capabilities_that_the_server_may_not_use_are_taken_out():
+    declared = {"sampling": {}, "elicitation": {"form": {}}, "experimental": {}}
+    body = json.dumps(request("initialize", {"capabilities": declared, "protocolVersion": "2025-11-25"})).encode()
+    seen = inspect_post(body, JSON, may_ask=lambda method: method == "elicitation/create")
+    kept = {"elicitation": {"form": {}}, "experimental": {}}
+    assert json.loads(seen.body)["params"]["capabilities"] == kept
+    assert seen.calls[0].params["capabilities"] == kept
+
+
+def test_the_versions_named_are_the_servers_where_they_are_known():
+    with pytest.raises(UnsupportedVersion) as refused:
+        inspect_post(b"{}", JSON | {"mcp-protocol-version": "2099-01-01"}, supported=("2026-07-28",))
+    assert refused.value.data()["supported"] == ["2026-07-28"]

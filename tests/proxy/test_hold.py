@@ -28,6 +28,7 @@ from coatcheck.proxy.authorize import decide_exchange
 from coatcheck.proxy.hold import HoldCall
 from coatcheck.proxy.inspect import inspect_flow
 from coatcheck.proxy.mask import Maskers
+from coatcheck.proxy.relay import Relay
 from coatcheck.state import StateDirectory
 
 POLICY = """
@@ -78,6 +79,7 @@ class Desk:
         self.metrics = Metrics()
         self.shown: list[str] = []
         self.live = Live(self.policy(), None, None)
+        self.relay = Relay(lambda: datetime.now(UTC))
         self.hold = HoldCall(
             self.live,
             exchanges,
@@ -87,6 +89,7 @@ class Desk:
             self.metrics,
             lambda flow: self.shown.append(flow.comment),
             None,
+            self.relay,
         )
         self.watching = asyncio.create_task(self.hold.watch())
 
@@ -112,7 +115,7 @@ class Desk:
         exchange.headers = {"content-type": "application/json", "host": "shop.test"}
         ends = datetime.now(UTC) + timedelta(minutes=5)
         exchange.caller = Caller("job", "ci", "repo:1", "token-1", ends, claims={"repository_id": "1"})
-        inspect_flow(flow, exchange)
+        inspect_flow(flow, exchange, self.relay)
         decide_exchange(exchange)
         return flow
 

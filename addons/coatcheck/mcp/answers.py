@@ -10,9 +10,14 @@ from coatcheck.mcp.strict_json import dump_json
 
 
 def error_body(request_id: RequestId | None, refusal: Refusal) -> bytes:
+    """`error_message` as bytes."""
+    return dump_json(error_message(request_id, refusal))
+
+
+def error_message(request_id: Json, refusal: Refusal) -> dict[str, Json]:
     """A JSON-RPC 2.0 error response (section 5.1) with `code`, `message` and `data`."""
     error: dict[str, Json] = {"code": refusal.code, "message": refusal.message, "data": refusal.data()}
-    return dump_json({"jsonrpc": "2.0", "id": request_id, "error": error})
+    return {"jsonrpc": "2.0", "id": request_id, "error": error}
 
 
 def error_event(request_id: RequestId | None, refusal: Refusal) -> bytes:

@@ -29,7 +29,7 @@ class Method:
 
     `sender` says which side may send it. `names` is the kind of thing it asks for and `param` the parameter that
     names it. `arguments` is true where `params.arguments` go to that thing. `mirrored`: `Mcp-Name` must hold the
-    parameter (streamable-http, "Standard Request Headers"); else it may.
+    parameter (streamable-http, "Standard Request Headers"); else it may. `was_removed` in `FIRST_STATELESS`.
     """
 
     name: str
@@ -39,29 +39,30 @@ class Method:
     param: str | None = None
     arguments: bool = False
     mirrored: bool = False
+    was_removed: bool = False
 
 
 _TABLE = (
-    Method("initialize", "client"),
+    Method("initialize", "client", was_removed=True),
     Method("server/discover", "client"),
-    Method("ping", "both"),
-    Method("logging/setLevel", "client"),
+    Method("ping", "both", was_removed=True),
+    Method("logging/setLevel", "client", was_removed=True),
     Method("tools/list", "client"),
     Method("tools/call", "client", names="tools", param="name", arguments=True, mirrored=True),
     Method("resources/list", "client"),
     Method("resources/templates/list", "client"),
     Method("resources/read", "client", names="resources", param="uri", mirrored=True),
-    Method("resources/subscribe", "client", names="resources", param="uri"),
-    Method("resources/unsubscribe", "client", names="resources", param="uri"),
+    Method("resources/subscribe", "client", names="resources", param="uri", was_removed=True),
+    Method("resources/unsubscribe", "client", names="resources", param="uri", was_removed=True),
     Method("prompts/list", "client"),
     Method("prompts/get", "client", names="prompts", param="name", arguments=True, mirrored=True),
     Method("completion/complete", "client", names="completion", param="ref"),
     Method("subscriptions/listen", "client"),
     Method("tasks/get", "both", names="tasks", param="taskId"),
-    Method("tasks/result", "both", names="tasks", param="taskId"),
+    Method("tasks/result", "both", names="tasks", param="taskId", was_removed=True),
     Method("tasks/update", "client", names="tasks", param="taskId"),
     Method("tasks/cancel", "both", names="tasks", param="taskId"),
-    Method("tasks/list", "both"),
+    Method("tasks/list", "both", was_removed=True),
     Method("sampling/createMessage", "server"),
     Method("elicitation/create", "server"),
     Method("roots/list", "server"),

@@ -33,6 +33,9 @@ HANDSHAKE = frozenset(
 """What any caller with a permitting rule on the server may do: nothing here reads or changes the server's data,
 and the lists are filtered to what the caller may call."""
 
+ASKED_OF_CLIENT = frozenset({"sampling/createMessage", "elicitation/create", "roots/list"})
+"""What a server asks of its client: a rule names the caller that is asked."""
+
 TRANSPORT = frozenset({"GET", "DELETE"})
 """The HTTP methods of the transport itself: the push stream and the end of a session (MCP 2025-11-25 basic/transports).
 A JSON-RPC message that borrows their names is not one of them: it has an id or parameters."""

@@ -49,6 +49,18 @@ def may_see(policy: Policy, caller: Caller, server: Server, kind: Listed, name: 
     return any(True for _ in _matching(rules.permitting_for(kind), caller, what))
 
 
+def may_ask(policy: Policy, caller: Caller, server: Server, method: str) -> bool:
+    """Whether the server could be let ask the caller `method` (`sampling/createMessage`) in some case.
+
+    Conditions count as in `may_see`; `approve` does not let it: a request on a stream waits for nobody.
+    """
+    rules = index_of(policy).on(server)
+    what = Asked("methods", method, method)
+    if any(not found.when for found in _matching(rules.denying("methods"), caller, what)):
+        return False
+    return any(found.effect == "allow" for found in _matching(rules.permitting_for("methods"), caller, what))
+
+
 def knows(policy: Policy, caller: Caller, server: Server) -> bool:
     """Whether some allow or approve rule on the server (not a shadow) names the caller."""
     return any(rule.is_for(caller) for rule in index_of(policy).on(server).permitting)

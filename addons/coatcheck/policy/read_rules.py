@@ -6,7 +6,7 @@ Law: nothing is implied: a rule names who, where and what, and every name in it 
 from datetime import timedelta
 from typing import cast
 
-from coatcheck.policy.asked import HANDSHAKE
+from coatcheck.policy.asked import ASKED_OF_CLIENT, HANDSHAKE
 from coatcheck.policy.conditions import CelCondition, compile_condition
 from coatcheck.policy.globs import may_expand_to
 from coatcheck.policy.model import Effect, HttpPattern, Identity, IssuerSpec, Reviewer, Rule, RuleId, Server
@@ -144,6 +144,9 @@ class _RuleReader:
         if effect == "approve" and (held := HANDSHAKE.intersection(methods)):
             what = f"{min(held)!r} cannot wait for an approval: clients give up on a handshake"
             form.report(form.at_value("methods"), what)
+        if effect == "approve" and (asked := ASKED_OF_CLIENT.intersection(methods)):
+            what = f"{min(asked)!r} cannot wait for an approval: the server asks in the middle of a call"
+            form.report(form.at_value("methods"), what, "put the approval on the tools that ask")
 
     def _read_approval(self, form: Form, effect: Effect | None) -> tuple[tuple[str, ...], int, timedelta]:
         """Reviewers, quorum and expiry: `approve` needs reviewers, the other effects have none of them."""

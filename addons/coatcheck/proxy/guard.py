@@ -21,6 +21,7 @@ from coatcheck.errors import GATEWAY_FAULT, Refusal
 from coatcheck.exchange import Dialling, Exchange, Exchanges, Numbering, Tunnel, Tunnels
 from coatcheck.http.addresses import first_reachable
 from coatcheck.http.headers import check_head
+from coatcheck.http.origin import check_loopback_host, check_origin
 from coatcheck.http.target import Target, canonical_host, parse_authority
 from coatcheck.identity.resource_metadata import WELL_KNOWN, described_path
 from coatcheck.live import Live
@@ -40,7 +41,7 @@ class Guard:
         self._exchanges = exchanges
         self._tunnels = tunnels
         self._dialling = dialling
-        self._reverse = {entry.port: entry.server for entry in reverse}
+        self._reverse = {entry.port: entry for entry in reverse}
         self._numbering = Numbering()
         self._pinned: dict[str, tuple[str, int]] = {}
 
@@ -74,8 +75,12 @@ class Guard:
         path = flow.request.path.partition("?")[0]
         exchange.server = self._server(exchange.policy, exchange.target, path)
         exchange.is_mcp = path == exchange.server.path and speaks_mcp(exchange.policy, exchange.server)
+        if exchange.is_mcp:
+            check_origin(exchange.headers.get("origin"), exchange.headers.get("host"))
         flow.request.data.host = exchange.target.host
         flow.request.data.port = exchange.target.port
+        if exchange.target.via is not None:
+            flow.request.headers.pop("origin", None)  # it was that of the gateway URL
         if "expect" in exchange.headers:
             flow.request.headers.pop("expect")
 
@@ -91,7 +96,7 @@ class Guard:
         if not request.path.startswith("/") or request.authority:
             raise Refusal("bad-request-target", "the request target must be a path here")
         if isinstance(client.proxy_mode, ReverseMode):
-            return self._reverse_target(client, exchange.policy)
+            return self._reverse_target(client, exchange)
         tunnel = self._tunnels.get(client)
         if tunnel is None:
             target = Target(request.scheme, _as_spelt(request.data.host), request.port)
@@ -106,11 +111,12 @@ class Guard:
             raise _misdirected("the Host header is not the host connected to")
         return target
 
-    def _reverse_target(self, client: Client, policy: Policy) -> Target:
-        port = client.proxy_mode.custom_listen_port
-        server = policy.servers.get(self._reverse.get(port or 0, ""))
-        if server is None:
+    def _reverse_target(self, client: Client, exchange: Exchange) -> Target:
+        entry = self._reverse.get(client.proxy_mode.custom_listen_port or 0)
+        server = exchange.policy.servers.get(entry.server) if entry is not None else None
+        if entry is None or server is None:
             raise Refusal("unknown-host", "no server is behind this address", status=403)
+        check_loopback_host(entry.host, exchange.headers.get("host"))
         return Target(server.scheme, server.host, server.port, via=server.name)
 
     @staticmethod

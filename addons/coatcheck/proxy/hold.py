@@ -36,6 +36,7 @@ from coatcheck.proxy.authorize import decide_exchange
 from coatcheck.proxy.digest import digest_of
 from coatcheck.proxy.inspect import inspect_flow
 from coatcheck.proxy.mask import Maskers
+from coatcheck.proxy.relay import Relay
 
 logger = logging.getLogger("coatcheck")
 
@@ -73,6 +74,7 @@ class HoldCall:
         metrics: Metrics,
         show: Callable[[http.HTTPFlow], None],
         sessions: SessionTokens,
+        relay: Relay,
     ) -> None:
         self._live = live
         self._exchanges = exchanges
@@ -82,6 +84,7 @@ class HoldCall:
         self._metrics = metrics
         self._show = show
         self._sessions = sessions
+        self._relay = relay
         self._held: set[Held] = set()
 
     async def request(self, flow: http.HTTPFlow) -> None:
@@ -274,7 +277,7 @@ class HoldCall:
             if server != exchange.server:
                 raise _changed("the policy's server changed while the call was held", exchange)
             exchange.caller = match_identity(policy.identities, policy.issuers, caller.verified, now=now)
-        inspect_flow(flow, exchange)
+        inspect_flow(flow, exchange, self._relay)
         decision = decide_exchange(exchange)
         who_decides = (decision.reviewers, decision.quorum) if isinstance(decision, decisions.Hold) else None
         if exchange.caller.name != asked.caller or who_decides not in (None, (asked.reviewers, asked.quorum)):

@@ -10,15 +10,17 @@ from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.headers import forwarded, without
 from coatcheck.mcp.call import Call
-from coatcheck.mcp.inspect import Inspected, inspect_post, peek_id
+from coatcheck.mcp.inspect import Inspected, peek_id
 from coatcheck.proxy.answer import answer
+from coatcheck.proxy.relay import Relay
 
 
 class Inspect:
     """Third stage: the body as calls."""
 
-    def __init__(self, exchanges: Exchanges) -> None:
+    def __init__(self, exchanges: Exchanges, relay: Relay) -> None:
         self._exchanges = exchanges
+        self._relay = relay
 
     def request(self, flow: http.HTTPFlow) -> None:
         """Reads the request; see `inspect_flow`."""
@@ -30,10 +32,10 @@ class Inspect:
             exchange.request_id = peek_id(flow.request.raw_content or b"")
             flow.response = answer(exchange.refusal, exchange)
         if not flow.response:
-            inspect_flow(flow, exchange)
+            inspect_flow(flow, exchange, self._relay)
 
 
-def inspect_flow(flow: http.HTTPFlow, exchange: Exchange) -> None:
+def inspect_flow(flow: http.HTTPFlow, exchange: Exchange, relay: Relay) -> None:
     """Parses the request as it is now, and rewrites it as it may leave. Raises `Refusal`.
 
     Called again after a hold, for a person may have edited the flow meanwhile.
@@ -43,7 +45,9 @@ def inspect_flow(flow: http.HTTPFlow, exchange: Exchange) -> None:
     assert exchange.target is not None
     assert exchange.server is not None
     try:
-        exchange.inspected = _inspect(exchange, request.method, request.path, body)
+        if exchange.is_mcp:
+            relay.enter(exchange, request.headers, request.method)
+        exchange.inspected = _inspect(exchange, request.method, request.path, body, relay)
     except Refusal:
         exchange.request_id = peek_id(body) if exchange.is_mcp else None
         raise
@@ -60,13 +64,13 @@ def inspect_flow(flow: http.HTTPFlow, exchange: Exchange) -> None:
     )
 
 
-def _inspect(exchange: Exchange, method: str, path: str, body: bytes) -> Inspected:
+def _inspect(exchange: Exchange, method: str, path: str, body: bytes, relay: Relay) -> Inspected:
     plain, _, query = path.partition("?")
     if not exchange.is_mcp:
         call = Call(kind="http", method=method, name=plain, params={"query": query, "path": plain})
         return Inspected(calls=(call,), body=body, kind="request", version=None, ids=())
     if method == "POST":
-        return inspect_post(body, exchange.headers)
+        return relay.read_post(exchange, body)
     if method not in ("GET", "DELETE"):
         raise Refusal("bad-method", f"an MCP endpoint does not know {method}", status=405)
     if body:

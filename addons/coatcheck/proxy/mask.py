@@ -22,6 +22,7 @@ from coatcheck.mcp.sse import Event, SseError, SseRewriter
 from coatcheck.mcp.strict_json import dump_json, parse_json
 from coatcheck.policy.decide import may_see
 from coatcheck.policy.model import Policy
+from coatcheck.proxy.relay import Relay
 
 LARGE = 64 * 1024
 """Bytes of a body above which cleaning it would hold the event loop too long."""
@@ -49,8 +50,9 @@ class Maskers:
 class Mask:
     """First stage on the way back."""
 
-    def __init__(self, exchanges: Exchanges, maskers: Maskers, clock: Callable[[], datetime]) -> None:
+    def __init__(self, exchanges: Exchanges, maskers: Maskers, clock: Callable[[], datetime], relay: Relay) -> None:
         self._exchanges = exchanges
+        self._relay = relay
         self._maskers = maskers
         self._clock = clock
 
@@ -68,7 +70,10 @@ class Mask:
             raise _unreadable("upgrade-refused", "the server switched protocols")
         kind, _, parameters = head.get(b"content-type", b"").decode("latin-1").lower().partition(";")
         exchange.answer_type = kind.strip()
-        if exchange.answer_type == "text/event-stream" and flow.response.status_code == 200:
+        is_stream = exchange.answer_type == "text/event-stream" and flow.response.status_code == 200
+        if exchange.is_mcp:
+            self._relay.answered(exchange, flow.request.method, flow.response, is_stream=is_stream)
+        if is_stream:
             charset = parameters.partition("charset=")[2].partition(";")[0].strip('" ')
             if charset not in ("", "utf-8", "utf8"):
                 raise _unreadable("unscannable-response", "the server's stream is not UTF-8")
@@ -138,7 +143,10 @@ class Mask:
     def _message(self, exchange: Exchange, message: Json, written: bytes | None) -> Json:
         if not isinstance(message, dict):
             raise _unreadable("server-failed", "the server's answer is not a JSON-RPC message")
-        method = next((call.method for call in exchange.calls if call.id == message.get("id")), None)
+        method = self._relay.method_of(exchange, message)
+        if "method" in message and not exchange.streaming:
+            raise _unreadable("server-failed", "the server's answer asks something itself")
+        message = self._relay.read_answer(exchange, method, message)
         if method in LISTS and isinstance(message.get("result"), dict):
             visible, _ = filter_list(method, message["result"], lambda kind, name: self._may_see(exchange, kind, name))
             message = {**message, "result": visible}
@@ -151,13 +159,16 @@ class Mask:
 
     def _rewriter(self, exchange: Exchange) -> Callable[[Event], Event | None]:
         def rewrite(event: Event) -> Event | None:
+            if event.id is not None and exchange.conversation is not None:
+                exchange.conversation.relay_event(event.id)
             if not event.data:
                 return event
             written = event.data.encode()
             message = parse_json(written)
-            if is_server_request(message):
-                return None  # nobody declared that this server may ask anything of the caller
-            cleaned = self._clean(exchange, message, written)
+            passed = self._relay.streamed(exchange, message) if exchange.is_mcp else message
+            if passed is None:
+                return None if event.id is None else Event(id=event.id, data="")  # moves the resumption point alone
+            cleaned = self._clean(exchange, passed, written if passed is message else dump_json(passed))
             data = event.data if cleaned is message else dump_json(cleaned).decode()
             if exchange.recording is not None:
                 exchange.recording.event(data, event.event, event.id)
@@ -199,11 +210,6 @@ def _replace_body(response: http.Response, body: bytes) -> None:
     fields = without(response.headers.fields, "transfer-encoding", "content-length")
     response.headers = http.Headers([*fields, (b"content-length", b"%d" % len(body))])
     response.data.content = body
-
-
-def is_server_request(message: Json) -> bool:
-    """Whether a message on a stream asks something of the client (JSON-RPC request from the server)."""
-    return isinstance(message, dict) and "method" in message and "id" in message
 
 
 def _unreadable(reason: str, message: str, *, status: int = 502) -> Refusal:

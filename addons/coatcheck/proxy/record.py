@@ -116,6 +116,17 @@ class Record:
         if exchange is not None and not exchange.finished and flow.response is not None:
             self._finish(exchange, flow.response.status_code, "refused")
 
+    def refused_ask(self, exchange: Exchange, refusal: Refusal) -> None:
+        """The server asked its client what no rule lets it ask: of this exchange, which goes on."""
+        record = refusal_record(
+            exchange=exchange.id,
+            caller=exchange.caller,
+            target=str(exchange.target),
+            refusal=refusal,
+            policy=exchange.policy.sha256,
+        )
+        self._journal.append_later("refusal", record)
+
     def refused_head(self, refusal: Refusal) -> None:
         """A head that never became an exchange."""
         record = refusal_record(exchange="-", caller=None, target="-", refusal=refusal, policy=None)

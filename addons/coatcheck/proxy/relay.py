@@ -1,0 +1,208 @@
+"""Relay: what server and client say to each other besides a call and its answer.
+
+Law: a session, an event to resume after and a request of the server are the caller's they were given to; for
+another caller they do not exist (404).
+Law: what a server asks of its client is decided like a call; what no rule allows never reaches the client, which is
+pinged in its place, so that the server can be told.
+Law: an answer on a stream is passed on only where its request was made on this stream or in this session.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+
+from mitmproxy import http
+
+from coatcheck.errors import INVALID_PARAMS, SERVER_FAILED, Refusal
+from coatcheck.exchange import Exchange
+from coatcheck.mcp.answers import error_message
+from coatcheck.mcp.call import Call, Json
+from coatcheck.mcp.correlation import AskedOfClient, Correlation, Peers
+from coatcheck.mcp.inspect import Inspected, inspect_post, settle_answers
+from coatcheck.mcp.methods import FIRST_STATELESS, METHODS, VERSIONS
+from coatcheck.mcp.request_ids import is_request_id
+from coatcheck.policy.decide import decide, may_ask
+from coatcheck.policy.decision import Allow
+
+SESSION = "mcp-session-id"
+LAST_EVENT = "last-event-id"
+_SESSION_ID = re.compile(r"[!-~]{1,512}")
+_ASKED = frozenset({"jsonrpc", "id", "method", "params"})
+_STATEFUL = frozenset({"tools/call", "prompts/get", "resources/read"})
+"""The methods that may be answered with `input_required` (2026-07-28, basic/patterns/mrtr)."""
+
+
+class Relay:
+    """Keeps track of conversations for the stages that read and rewrite messages."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._known = Correlation()
+        self.on_denied: Callable[[Exchange, Refusal], None] = lambda _exchange, _refusal: None
+        """Called where a server asked what no rule lets it ask."""
+
+    # -- from the client ---------------------------------------------------------------------------------------
+
+    def enter(self, exchange: Exchange, headers: http.Headers, method: str) -> None:
+        """Finds the request's conversation; takes out headers that mean nothing here. Raises `Refusal` (404)."""
+        if is_stateless(exchange):
+            headers.pop(SESSION, None)
+            headers.pop(LAST_EVENT, None)
+            return
+        found = self._known.find(_peers(exchange), exchange.headers.get(SESSION))
+        if found is None:
+            raise Refusal("unknown-session", "there is no such session", status=404)
+        exchange.conversation = found
+        if method != "GET":
+            headers.pop(LAST_EVENT, None)
+        elif LAST_EVENT in exchange.headers and not found.knows_event(exchange.headers[LAST_EVENT]):
+            raise Refusal("unknown-event", "there is no such event to resume after", status=404)
+
+    def read_post(self, exchange: Exchange, body: bytes) -> Inspected:
+        """`inspect_post`, with what the policy lets the server ask, and answers found to be such."""
+        policy, caller, server = exchange.policy, exchange.caller, exchange.server
+        assert caller is not None
+        assert server is not None
+        read = inspect_post(
+            body,
+            exchange.headers,
+            may_ask=lambda method: may_ask(policy, caller, server, method),
+            supported=self._known.versions_of(server.name) or VERSIONS,
+        )
+        if read.answers:
+            take = exchange.conversation.take_answer if exchange.conversation else lambda _: None
+            read = settle_answers(read, take)
+        for call in read.calls:
+            state = call.params.get("requestState")
+            if not isinstance(state, str) or call.method not in _STATEFUL or not is_stateless(exchange):
+                continue
+            if not self._known.knows_state(_peers(exchange), state, call.method, call.name):
+                message = "the request state is not one that was given for this call"
+                raise Refusal("unknown-state", message, code=INVALID_PARAMS)
+        return read
+
+    # -- from the server ---------------------------------------------------------------------------------------
+
+    def answered(self, exchange: Exchange, method: str, response: http.Response, *, is_stream: bool) -> None:
+        """Notes a session that begins or ends with this answer, and requests whose answer will stream.
+
+        Raises `Refusal` (502) for a session id that is none, or was given to another caller before.
+        """
+        if is_stateless(exchange):
+            response.headers.pop(SESSION, None)
+            return
+        given, status = response.headers.get(SESSION), response.status_code
+        used = exchange.headers.get(SESSION)
+        if given is not None and any(call.method == "initialize" for call in exchange.calls) and status < 300:
+            if not _SESSION_ID.fullmatch(given):
+                raise _server_failed("the server gave a session id that is not visible ASCII")
+            exchange.conversation = self._known.begin(_peers(exchange), given)
+            if exchange.conversation is None:
+                raise _server_failed("the server gave a session id that belongs to another caller")
+        elif used is not None and (status == 404 or (method == "DELETE" and status < 300)):
+            self._known.end(_peers(exchange), used)
+        if is_stream and exchange.conversation is not None:
+            for call in exchange.calls:
+                if call.id is not None:
+                    exchange.conversation.open_request(call.id, call.method)
+
+    def streamed(self, exchange: Exchange, message: Json) -> Json | None:
+        """One message on a stream: what to pass on; None to drop it."""
+        if isinstance(message, list):
+            kept: list[Json] = [passed for one in message if (passed := self.streamed(exchange, one)) is not None]
+            return kept or None
+        if not isinstance(message, dict):
+            return None
+        is_response = "result" in message or "error" in message
+        if "method" not in message:
+            return message if not is_response or self._is_awaited(exchange, message) else None
+        if is_response:
+            return None
+        return self._asked(exchange, message) if "id" in message else message
+
+    def method_of(self, exchange: Exchange, message: dict[str, Json]) -> str | None:
+        """The method that a response answers; None where nothing with its id was asked."""
+        found = message.get("id")
+        if not is_request_id(found):
+            return None
+        for call in exchange.calls:
+            if call.id is not None and str(call.id) == str(found):  # clients take 1 and "1" for the same
+                return call.method
+        is_push = not any(call.id is not None for call in exchange.calls)
+        return exchange.conversation.open.get(str(found)) if is_push and exchange.conversation else None
+
+    def read_answer(self, exchange: Exchange, method: str | None, message: dict[str, Json]) -> dict[str, Json]:
+        """Notes what an answer says about the conversation: versions, and states that will come back.
+
+        Returns it; or a denial in its place, where it asks the client what no rule allows.
+        """
+        result = message.get("result")
+        if not isinstance(result, dict) or exchange.server is None:
+            return message
+        versions = result.get("supportedVersions")
+        if method == "server/discover" and isinstance(versions, list):
+            known = tuple(one for one in versions if isinstance(one, str) and one in VERSIONS)
+            self._known.learn_versions(exchange.server.name, known)
+        if result.get("resultType") != "input_required":
+            return message
+        asks = result.get("inputRequests")
+        for asked in asks.values() if isinstance(asks, dict) else ():
+            name = asked.get("method") if isinstance(asked, dict) else None
+            if not isinstance(asked, dict) or not isinstance(name, str) or not self._allows(exchange, name, asked):
+                denial = Refusal.denied("policy-denied", "the server asked for what no rule lets it ask")
+                self.on_denied(exchange, denial)
+                return error_message(message.get("id"), denial)
+        state = result.get("requestState")
+        if isinstance(state, str):
+            for call in exchange.calls:
+                self._known.give_state(_peers(exchange), state, call.method, call.name)
+        return message
+
+    def _is_awaited(self, exchange: Exchange, message: dict[str, Json]) -> bool:
+        """A response to what was asked; an error may also name no request (JSON-RPC 2.0 section 5)."""
+        if ("result" in message) == ("error" in message):
+            return False
+        return self.method_of(exchange, message) is not None or ("error" in message and message.get("id") is None)
+
+    def _asked(self, exchange: Exchange, message: dict[str, Json]) -> Json | None:
+        request_id, method = message["id"], message["method"]
+        is_plain = is_request_id(request_id) and isinstance(method, str) and message.keys() <= _ASKED
+        if not is_plain or exchange.conversation is None:
+            return None  # from 2026-07-28 on, a server asks only by its answer (`inputRequests`)
+        assert is_request_id(request_id)
+        assert isinstance(method, str)
+        is_allowed = self._allows(exchange, method, message)
+        if not exchange.conversation.ask(request_id, AskedOfClient(method, not is_allowed)):
+            return None
+        if not is_allowed:
+            self.on_denied(exchange, Refusal.denied("policy-denied", f"the server may not ask {method}"))
+        return message if is_allowed else {"jsonrpc": "2.0", "id": request_id, "method": "ping"}
+
+    def _allows(self, exchange: Exchange, method: str, message: dict[str, Json]) -> bool:
+        """Whether the policy lets the server ask this. What must wait for an approval is not let."""
+        known = METHODS.get(method)
+        if known is not None and known.sender == "client":
+            return False
+        assert exchange.caller is not None
+        assert exchange.server is not None
+        params = message.get("params", {})
+        call = Call("mcp", method, params=params if isinstance(params, dict) else {})
+        decision = decide(exchange.policy, exchange.caller, exchange.server, [call], now=self._clock())
+        return isinstance(decision, Allow)
+
+
+def is_stateless(exchange: Exchange) -> bool:
+    """Whether the request is of a version without sessions."""
+    claimed = exchange.headers.get("mcp-protocol-version")
+    return claimed is not None and claimed >= FIRST_STATELESS and claimed in VERSIONS
+
+
+def _peers(exchange: Exchange) -> Peers:
+    assert exchange.caller is not None
+    assert exchange.server is not None
+    caller = exchange.caller
+    return Peers(caller.name, caller.issuer, caller.subject, exchange.server.name)
+
+
+def _server_failed(message: str) -> Refusal:
+    return Refusal("server-failed", message, status=502, code=SERVER_FAILED)

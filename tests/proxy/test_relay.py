@@ -1,0 +1,318 @@
+"""Tests of proxy/relay.py: what a server says on its own, and whose conversation it is."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from mitmproxy import http
+
+from coatcheck.errors import Refusal
+from coatcheck.exchange import Exchange, ExchangeId
+from coatcheck.http.target import Target
+from coatcheck.identity.caller import Caller
+from coatcheck.policy.load import load_policy
+from coatcheck.proxy.relay import Relay
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+POLICY = """
+coatcheck: 1
+gateway: {audience: "https://gateway.shop.example"}
+issuers:
+  ci: {issuer: "https://idp.shop.example", algorithms: [ES256]}
+identities:
+  job: {issuer: ci, claims: {repository_id: "1"}}
+  other: {issuer: ci, claims: {repository_id: "2"}}
+servers:
+  shop: {url: "https://shop.example/mcp"}
+rules:
+  - {id: tools, who: [any], server: shop, tools: ["*"], effect: allow}
+  - {id: asks, who: [job], server: shop, methods: [elicitation/create], effect: allow}
+"""
+OLDER = {"mcp-protocol-version": "2025-11-25"}
+NEWER = {"mcp-protocol-version": "2026-07-28"}
+ELICIT = {"jsonrpc": "2.0", "id": 0, "method": "elicitation/create", "params": {"message": "Sure?"}}
+SAMPLE = {"jsonrpc": "2.0", "id": 0, "method": "sampling/createMessage", "params": {"messages": []}}
+
+
+class Talk:
+    """One relay, and requests through it."""
+
+    def __init__(self, tmp_path) -> None:
+        path = tmp_path / "policy.yaml"
+        path.write_text(POLICY)
+        self.policy = load_policy(path, secrets=frozenset())
+        self.relay = Relay(lambda: NOW)
+
+    def exchange(self, headers=None, *, caller="job", subject="repo:1") -> Exchange:
+        made = Exchange(ExchangeId("x-1"), self.policy, 0.0)
+        made.target = Target("https", "shop.example", 443)
+        made.server, made.is_mcp = self.policy.servers["shop"], True
+        made.headers = {"content-type": "application/json", **(OLDER if headers is None else headers)}
+        made.caller = Caller(caller, "ci", subject, "token-1", NOW + timedelta(minutes=5))
+        return made
+
+    def post(self, message, headers=None, **who) -> Exchange:
+        """A POST that was read."""
+        made = self.exchange(headers, **who)
+        self.relay.enter(made, http.Headers(), "POST")
+        made.inspected = self.relay.read_post(made, json.dumps(message).encode())
+        return made
+
+    def call(self, headers=None, request_id=1, method="tools/call", **who) -> Exchange:
+        params = {"name": "refund"} if method == "tools/call" else {}
+        return self.post({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}, headers, **who)
+
+    def session(self, session_id="s-1", **who) -> dict[str, str]:
+        """The headers of a session that was begun."""
+        begun = self.call({}, method="initialize", **who)
+        self.relay.answered(begun, "POST", answer({"mcp-session-id": session_id}), is_stream=False)
+        return OLDER | {"mcp-session-id": session_id}
+
+    def get(self, headers, **who) -> Exchange:
+        made = self.exchange(headers, **who)
+        self.relay.enter(made, http.Headers(), "GET")
+        return made
+
+
+def answer(headers=None, status=200) -> http.Response:
+    return http.Response.make(status, b"", {"content-type": "application/json", **(headers or {})})
+
+
+@pytest.fixture
+def talk(tmp_path) -> Talk:
+    return Talk(tmp_path)
+
+
+def reason(function, *arguments, **more) -> tuple[str, int]:
+    with pytest.raises(Refusal) as refused:
+        function(*arguments, **more)
+    return refused.value.reason, refused.value.status
+
+
+# -- sessions and events -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        pytest.param({"caller": "other", "subject": "repo:2"}, id="another identity"),
+        pytest.param({"subject": "repo:2"}, id="another subject of the same identity"),
+    ],
+)
+def test_a_session_of_another_caller_does_not_exist(talk, who) -> None:
+    headers = talk.session()
+    assert reason(talk.call, headers, **who) == ("unknown-session", 404)
+    assert reason(talk.get, headers, **who) == ("unknown-session", 404)
+    assert talk.call(headers).conversation is not None
+
+
+def test_a_session_nobody_was_given_does_not_exist(talk) -> None:
+    assert reason(talk.call, OLDER | {"mcp-session-id": "guessed"}) == ("unknown-session", 404)
+
+
+@pytest.mark.parametrize(("method", "status"), [("DELETE", 200), ("DELETE", 204), ("POST", 404)])
+def test_a_session_ends_with_its_deletion_or_when_the_server_does_not_know_it(talk, method, status) -> None:
+    headers = talk.session()
+    talk.relay.answered(talk.get(headers), method, answer(status=status), is_stream=False)
+    assert reason(talk.call, headers) == ("unknown-session", 404)
+
+
+def test_a_deletion_that_the_server_refused_ends_nothing(talk) -> None:
+    headers = talk.session()
+    talk.relay.answered(talk.get(headers), "DELETE", answer(status=405), is_stream=False)
+    assert talk.call(headers).conversation is not None
+
+
+def test_a_session_id_given_to_two_callers_is_the_servers_fault(talk) -> None:
+    talk.session()
+    assert reason(talk.session, caller="other", subject="repo:2") == ("server-failed", 502)
+
+
+@pytest.mark.parametrize("session_id", ["", "a b", "ä", "x" * 513])
+def test_a_session_id_that_is_none_is_the_servers_fault(talk, session_id) -> None:
+    assert reason(talk.session, session_id) == ("server-failed", 502)
+
+
+def test_a_version_without_sessions_neither_sends_nor_gets_one(talk) -> None:
+    made = talk.exchange(NEWER | {"mcp-session-id": "s-1"})
+    sent = http.Headers(mcp_session_id="s-1", last_event_id="7")
+    talk.relay.enter(made, sent, "POST")
+    got = answer({"mcp-session-id": "s-2"})
+    talk.relay.answered(made, "POST", got, is_stream=False)
+    assert "mcp-session-id" not in sent
+    assert "last-event-id" not in sent
+    assert "mcp-session-id" not in got.headers
+
+
+def test_only_an_event_that_was_relayed_in_the_session_can_be_resumed_after(talk) -> None:
+    headers, others = talk.session(), talk.session("s-2")
+    made = talk.get(headers)
+    made.conversation.relay_event("ev-7")
+    assert talk.get(headers | {"last-event-id": "ev-7"}).conversation is made.conversation
+    assert reason(talk.get, headers | {"last-event-id": "ev-8"}) == ("unknown-event", 404)
+    assert reason(talk.get, others | {"last-event-id": "ev-7"}) == ("unknown-event", 404)
+
+
+# -- what a server asks --------------------------------------------------------------------------------------------
+
+
+def test_what_a_rule_allows_is_asked_and_its_answer_taken_once(talk) -> None:
+    headers = talk.session()
+    assert talk.relay.streamed(talk.call(headers), ELICIT) is ELICIT
+    reply = {"jsonrpc": "2.0", "id": 0, "result": {"action": "accept"}}
+    (call,) = talk.post(reply, headers).calls
+    assert (call.method, call.params["result"]) == ("elicitation/create", {"action": "accept"})
+    assert reason(talk.post, reply, headers) == ("response-not-accepted", 400)
+
+
+def test_what_no_rule_allows_pings_the_client_and_tells_the_server(talk) -> None:
+    headers = talk.session()
+    assert talk.relay.streamed(talk.call(headers), SAMPLE) == {"jsonrpc": "2.0", "id": 0, "method": "ping"}
+    made = talk.post({"jsonrpc": "2.0", "id": 0, "result": {}}, headers)
+    assert json.loads(made.inspected.body)["error"]["data"]["reason"] == "policy-denied"
+
+
+def test_a_rule_for_one_caller_lets_the_server_ask_no_other(talk) -> None:
+    headers = talk.session("s-2", caller="other", subject="repo:2")
+    passed = talk.relay.streamed(talk.call(headers, caller="other", subject="repo:2"), ELICIT)
+    assert passed["method"] == "ping"
+
+
+@pytest.mark.parametrize(
+    ("answer_id", "headers"),
+    [
+        pytest.param("0", "s-1", id="another type of id"),
+        pytest.param(1, "s-1", id="another id"),
+        pytest.param(0, "s-2", id="another session"),
+        pytest.param(0, None, id="no session"),
+    ],
+)
+def test_an_answer_counts_in_the_session_and_with_the_id_it_was_asked_in(talk, answer_id, headers) -> None:
+    sessions = {"s-1": talk.session(), "s-2": talk.session("s-2"), None: OLDER}
+    talk.relay.streamed(talk.call(sessions["s-1"]), ELICIT)
+    reply = {"jsonrpc": "2.0", "id": answer_id, "result": {}}
+    assert reason(talk.post, reply, sessions[headers]) == ("response-not-accepted", 400)
+    assert talk.post(reply | {"id": 0}, sessions["s-1"]).calls
+
+
+def test_another_caller_cannot_answer(talk) -> None:
+    talk.relay.streamed(talk.call(), ELICIT)
+    reply = {"jsonrpc": "2.0", "id": 0, "result": {}}
+    assert reason(talk.post, reply, caller="other", subject="repo:2") == ("response-not-accepted", 400)
+    assert talk.post(reply).calls
+
+
+DROPPED = {
+    "an id twice": ELICIT,
+    "an id that is none": ELICIT | {"id": None},
+    "a fraction as id": ELICIT | {"id": 1.5},
+    "an unknown member": ELICIT | {"id": 5, "extra": 1},
+    "request and result": ELICIT | {"id": 5, "result": {}},
+    "a method that is no string": ELICIT | {"id": 5, "method": 1},
+    "result and error": {"jsonrpc": "2.0", "id": 1, "result": {}, "error": {}},
+    "an answer to what nobody asked": {"jsonrpc": "2.0", "id": 99, "result": {"tools": []}},
+    "a string": "x",
+}
+
+
+@pytest.mark.parametrize("message", DROPPED.values(), ids=DROPPED)
+def test_what_is_no_plain_message_of_this_conversation_is_dropped(talk, message) -> None:
+    made = talk.call()
+    assert talk.relay.streamed(made, ELICIT) is ELICIT
+    assert talk.relay.streamed(made, message) is None
+
+
+def test_what_only_clients_send_is_not_asked_of_one(talk) -> None:
+    assert talk.relay.streamed(talk.call(), ELICIT | {"method": "tools/call"})["method"] == "ping"
+
+
+def test_a_ping_of_the_server_is_passed_on(talk) -> None:
+    ping = {"jsonrpc": "2.0", "id": "p", "method": "ping"}
+    assert talk.relay.streamed(talk.call(), ping) is ping
+    assert [call.method for call in talk.post({"jsonrpc": "2.0", "id": "p", "result": {}}).calls] == ["ping"]
+
+
+def test_a_server_asks_nothing_on_a_stream_of_a_version_without_that(talk) -> None:
+    made = talk.exchange(NEWER)
+    talk.relay.enter(made, http.Headers(), "POST")
+    assert talk.relay.streamed(made, ELICIT) is None
+
+
+@pytest.mark.parametrize("message_id", [1, "1"])
+def test_notifications_and_the_answer_are_passed_on(talk, message_id) -> None:
+    made = talk.call()
+    for message in (
+        {"jsonrpc": "2.0", "method": "notifications/progress", "params": {}},
+        {"jsonrpc": "2.0", "id": message_id, "result": {}},
+        {"jsonrpc": "2.0", "id": None, "error": {"code": -1, "message": "x"}},
+        {},
+    ):
+        assert talk.relay.streamed(made, message) is message
+
+
+def test_an_answer_comes_on_another_stream_of_the_same_session(talk) -> None:
+    headers, others = talk.session(), talk.session("s-2")
+    listing = talk.call(headers, method="tools/list", request_id=5)
+    talk.relay.answered(listing, "POST", answer({"content-type": "text/event-stream"}), is_stream=True)
+    message = {"jsonrpc": "2.0", "id": 5, "result": {"tools": []}}
+    resumed = talk.get(headers)
+    assert talk.relay.streamed(resumed, message) is message
+    assert talk.relay.method_of(resumed, message) == "tools/list"
+    assert talk.relay.streamed(talk.get(others), message) is None
+
+
+def test_a_batch_keeps_what_may_pass(talk) -> None:
+    progress = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {}}
+    assert talk.relay.streamed(talk.call(), [progress, {"jsonrpc": "2.0", "id": 9, "result": {}}]) == [progress]
+    assert talk.relay.streamed(talk.call(), [{"jsonrpc": "2.0", "id": 9, "result": {}}]) is None
+
+
+# -- multi-round-trip ----------------------------------------------------------------------------------------------
+
+
+def modern(method="tools/call", **params) -> tuple[dict, dict]:
+    meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"name": "refund", "_meta": meta, **params}}
+    return message, NEWER | {"mcp-method": method, "mcp-name": message["params"]["name"]}
+
+
+def input_required(*asks, state=None) -> dict:
+    result = {"resultType": "input_required", "inputRequests": {str(n): ask for n, ask in enumerate(asks)}}
+    return {"jsonrpc": "2.0", "id": 1, "result": result | ({} if state is None else {"requestState": state})}
+
+
+def test_input_that_a_rule_allows_is_asked_for(talk) -> None:
+    made = talk.post(*modern())
+    message = input_required({"method": "elicitation/create", "params": {}})
+    assert talk.relay.read_answer(made, "tools/call", message) is message
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        pytest.param([{"method": "sampling/createMessage", "params": {}}], id="another"),
+        pytest.param([{"method": "elicitation/create"}, {"method": "roots/list"}], id="one of two"),
+        pytest.param([{"method": 1}], id="no method"),
+        pytest.param(["x"], id="no request"),
+    ],
+)
+def test_input_that_no_rule_allows_is_a_denial_with_the_same_id(talk, asks) -> None:
+    told = talk.relay.read_answer(talk.post(*modern()), "tools/call", input_required(*asks, state="sealed"))
+    assert (told["id"], told["error"]["code"], told["error"]["data"]["reason"]) == (1, 4030, "policy-denied")
+    assert "sealed" not in json.dumps(told)
+
+
+def test_a_state_comes_back_from_the_caller_and_for_the_call_it_was_given_for(talk) -> None:
+    talk.relay.read_answer(talk.post(*modern()), "tools/call", input_required(state="sealed"))
+    assert talk.post(*modern(requestState="sealed")).calls
+    for made in (modern(requestState="other"), modern(requestState="sealed", name="delete")):
+        assert reason(talk.post, *made) == ("unknown-state", 400)
+    assert reason(talk.post, *modern(requestState="sealed"), caller="other", subject="repo:2") == ("unknown-state", 400)
+
+
+def test_the_versions_a_server_names_are_named_for_it(talk) -> None:
+    discovered = {"jsonrpc": "2.0", "id": 1, "result": {"supportedVersions": ["2026-07-28", "2099-01-01", 5]}}
+    talk.relay.read_answer(talk.post(*modern()), "server/discover", discovered)
+    with pytest.raises(Refusal) as refused:
+        talk.post({}, {"mcp-protocol-version": "2099-01-01"})
+    assert refused.value.data()["supported"] == ["2026-07-28"]
