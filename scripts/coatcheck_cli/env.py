@@ -104,8 +104,14 @@ def _cache(environ: Mapping[str, str]) -> Path:
 
 
 def _made(folder: Path) -> Path:
+    """The folder, which nobody else may write: who could put another bundle there would choose whom clients trust."""
+    folder = folder.absolute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = folder.stat()
     except OSError as error:
         raise CoatcheckError(f"cannot make the folder: {error.strerror}", where=str(folder)) from None
-    return folder.absolute()
+    if info.st_uid != os.geteuid() or info.st_mode & 0o022:
+        hint = "give one of this user's own with --folder"
+        raise CoatcheckError("others may write to this folder", where=str(folder), hint=hint)
+    return folder

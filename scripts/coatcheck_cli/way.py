@@ -5,6 +5,7 @@ Law: the token is got, and exchanged, before anything is written or run; what fa
 
 import functools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from coatcheck_cli.options import DEFAULT_STATE, Command
 
 CERTIFICATE_NAME = "gateway-ca.pem"
 BUNDLE_NAME = "bundle.pem"
+
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}")
 
 _OPTIONS = (
     click.option(
@@ -122,7 +125,7 @@ class Ready:
 
 def make_ready(asked: Asked, environ: Mapping[str, str]) -> Ready:
     """Gets the certificates and the token, and exchanges it. Raises `CoatcheckError`."""
-    host, port = parse_address(asked.gateway.removeprefix("http://"), where="--gateway")
+    host, port = _gateway(asked.gateway)
     certificate = gateway_certificate(asked.ca or _own_certificate())
     bundle = bundle_of(system_roots(environ), certificate)
     where = "--token-from"
@@ -130,6 +133,14 @@ def make_ready(asked: Asked, environ: Mapping[str, str]) -> Ready:
     token = obtain_token(source, asked.audience, environ)
     tokens = (exchange_token(asked.control, token), token) if asked.exchange else (token,)
     return Ready(host, port, asked.direct, tokens, certificate, bundle)
+
+
+def _gateway(text: str) -> tuple[str, int]:
+    """The proxy's address. Raises `CoatcheckError`: what is not exactly an address could send the token elsewhere."""
+    if not _ADDRESS.fullmatch(text):
+        hint = "such as 127.0.0.1:8080; TLS to the gateway's proxy port is not something that common clients speak"
+        raise CoatcheckError("not HOST:PORT", where="--gateway", hint=hint)
+    return parse_address(text, where="--gateway")
 
 
 def _own_certificate() -> Path:

@@ -111,6 +111,17 @@ def test_the_github_form_outside_of_a_job_is_an_error_and_no_token_is_asked_for(
     assert exchanger.forms == []
 
 
+@pytest.mark.parametrize(("mode", "code"), [(0o700, 0), (0o755, 0), (0o777, 1), (0o775, 1)])
+def test_a_folder_that_others_may_write_to_is_refused(env, tmp_path, mode, code) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(mode)
+    done = env("--folder", str(folder))
+    assert done.returncode == code
+    assert ("others may write to this folder" in done.stderr) is (code == 1)
+    assert len(list(folder.iterdir())) == (0 if code else 2)
+
+
 def test_a_folder_that_cannot_be_made_is_an_error(env, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     done = env("--folder", str(tmp_path / "file" / "x"))

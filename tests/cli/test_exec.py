@@ -291,7 +291,11 @@ print(sum("".join(halves) in line for halves in {halves!r} for line in lines))
     [
         pytest.param((), (), 2, "Missing argument", id="no command"),
         pytest.param(("--token-from", PLATFORM_TOKEN), ("true",), 1, "not a token source", id="a token as the source"),
-        pytest.param(("--gateway", "8080"), ("true",), 1, "--gateway: '8080' is not HOST:PORT", id="no host"),
+        pytest.param(("--gateway", "8080"), ("true",), 1, "--gateway: not HOST:PORT", id="no host"),
+        pytest.param(("--gateway", "g:99999"), ("true",), 1, "is not HOST:PORT", id="no port"),
+        pytest.param(("--gateway", "https://g:1"), ("true",), 1, "--gateway: not HOST:PORT", id="a URL"),
+        pytest.param(("--gateway", "g@evil.example:80"), ("true",), 1, "--gateway: not HOST:PORT", id="a user"),
+        pytest.param(("--gateway", "evil.example/:80"), ("true",), 1, "--gateway: not HOST:PORT", id="a path"),
         pytest.param(("--ca", "/none.pem"), ("true",), 1, "/none.pem: cannot read", id="no certificate"),
     ],
 )
