@@ -9,7 +9,7 @@ import json
 import re
 import ssl
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Literal, TextIO
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from coatcheck.client.sources import CallerToken
@@ -22,7 +22,7 @@ TIMEOUT_SECONDS = 30
 MAX_ANSWER = 1024 * 1024
 MAX_TOKEN = 64 * 1024
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name of RFC 8693
-JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
+SUBJECT_TYPE = "urn:ietf:params:oauth:token-type:"
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
@@ -48,9 +48,10 @@ def decide_remotely(control: str, approval_id: str, verdict: str, reason: str | 
     raise CoatcheckError(_reason(status, answer), where=approval_id, hint=_hint(status))
 
 
-def exchange_token(control: str, token: CallerToken) -> CallerToken:
-    """POST /token (RFC 8693 section 2): the session token for a platform's token. Raises `CoatcheckError`."""
-    body = urlencode({"grant_type": TOKEN_EXCHANGE, "subject_token": token.value, "subject_token_type": JWT_TYPE})
+def exchange_token(control: str, token: CallerToken, kind: Literal["jwt", "saml2"]) -> CallerToken:
+    """POST /token (RFC 8693 section 2): the session token for a caller's token. Raises `CoatcheckError`."""
+    subject = {"subject_token": token.value, "subject_token_type": SUBJECT_TYPE + kind}
+    body = urlencode({"grant_type": TOKEN_EXCHANGE, **subject})
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
     status, answer = _post(control, "/token", body, headers)
     session = answer.get("access_token")

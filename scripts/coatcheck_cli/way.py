@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from coatcheck.client.bundle import bundle_of, gateway_certificate, system_roots, write_private
-from coatcheck.client.sources import CallerToken, guess_source, obtain_token, parse_source
+from coatcheck.client.sources import CallerToken, guess_source, obtain_assertion, obtain_token, parse_source
 from coatcheck.client.variables import Way
 from coatcheck.errors import CoatcheckError
 from coatcheck.settings import parse_address
@@ -33,6 +34,14 @@ _OPTIONS = (
         metavar="SOURCE",
         help="github, gitlab, buildkite, circleci, gcp, file:PATH, cmd:COMMAND or env:NAME; else the CI platform "
         "that this environment is of.",
+    ),
+    click.option(
+        "--token-type",
+        "kind",
+        type=click.Choice(["jwt", "saml2"]),
+        default="jwt",
+        show_default=True,
+        help="saml2: the source gives the XML of a SAML assertion.",
     ),
     click.option(
         "--audience",
@@ -69,6 +78,7 @@ def way_options(command: Command) -> Command:
     def wrapped(
         *arguments: object,
         token_from: str | None,
+        kind: Literal["jwt", "saml2"],
         audience: str | None,
         gateway: str,
         control: str,
@@ -77,7 +87,9 @@ def way_options(command: Command) -> Command:
         direct: str | None,
         **options: object,
     ) -> object:
-        asked = Asked(token_from, audience, gateway, control, ca, not no_exchange, _hosts(direct))
+        if no_exchange and kind == "saml2":
+            raise click.UsageError("a SAML assertion can only be exchanged: leave --no-exchange out")
+        asked = Asked(token_from, kind, audience, gateway, control, ca, not no_exchange, _hosts(direct))
         return command(*arguments, asked=asked, **options)
 
     out: Command = wrapped
@@ -91,6 +103,7 @@ class Asked:
     """What the options said."""
 
     token_from: str | None
+    kind: Literal["jwt", "saml2"]
     audience: str | None
     gateway: str
     control: str
@@ -130,8 +143,9 @@ def make_ready(asked: Asked, environ: Mapping[str, str]) -> Ready:
     bundle = bundle_of(system_roots(environ), certificate)
     where = "--token-from"
     source = parse_source(asked.token_from, where=where) if asked.token_from else guess_source(environ, where=where)
-    token = obtain_token(source, asked.audience, environ)
-    tokens = (exchange_token(asked.control, token), token) if asked.exchange else (token,)
+    is_saml = asked.kind == "saml2"
+    token = obtain_assertion(source, environ) if is_saml else obtain_token(source, asked.audience, environ)
+    tokens = (exchange_token(asked.control, token, asked.kind), token) if asked.exchange else (token,)
     return Ready(host, port, asked.direct, tokens, certificate, bundle)
 
 

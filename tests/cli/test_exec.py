@@ -221,6 +221,18 @@ def test_the_platforms_token_is_exchanged(run, exchanger) -> None:
     ]
 
 
+def test_a_saml_assertion_is_exchanged_too(run, exchanger, caller) -> None:
+    caller.token.write_text("<Assertion/>")
+    seen = json.loads(run(PYTHON, "-c", SHOW, control=exchanger.url, more=("--token-type", "saml2")).stdout)
+    assert seen["COATCHECK_TOKEN"] == SESSION_TOKEN
+    (form,) = exchanger.forms
+    assert form["subject_token_type"] == ["urn:ietf:params:oauth:token-type:saml2"]
+    assert form["subject_token"] == ["PEFzc2VydGlvbi8-"]
+    misuse = run("true", more=("--token-type", "saml2"))
+    assert misuse.returncode == 2
+    assert "can only be exchanged" in misuse.stderr
+
+
 @pytest.mark.parametrize(
     ("code", "answer", "words"),
     [

@@ -21,10 +21,12 @@ from coatcheck.client.sources import (
     FromPlatform,
     FromVariable,
     guess_source,
+    obtain_assertion,
     obtain_token,
     parse_source,
 )
 from coatcheck.errors import CoatcheckError
+from coatcheck.identity.token_request import read_assertion
 
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLWNhbmFyeQ"
 AUDIENCE = "https://gateway.acme.dev"
@@ -171,6 +173,29 @@ def test_a_token_is_taken_whole_or_not_at_all(text) -> None:
     else:
         assert token == text.strip()
         assert not set(token) & set("@:?# \n\r\t\"'%\\")
+
+
+def test_an_assertion_is_given_as_an_exchange_takes_it(tmp_path) -> None:
+    path = tmp_path / "assertion.xml"
+    path.write_text(" <Assertion>ü?>~</Assertion>\n")
+    for source in (FromFile(path), FromCommand(("cat", str(path))), FromVariable("A")):
+        token = obtain_assertion(source, {**os.environ, "A": path.read_text()}).value
+        assert read_assertion(token) == "<Assertion>ü?>~</Assertion>".encode()
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        pytest.param(FromVariable("A"), "no SAML assertion", id="a JWT"),
+        pytest.param(FromVariable("NONE"), "no SAML assertion", id="no variable"),
+        pytest.param(FromVariable("LONG"), "no SAML assertion", id="too long"),
+        pytest.param(FromPlatform("github"), "gives no SAML assertion", id="a platform"),
+    ],
+)
+def test_what_is_no_assertion_is_refused(source, words) -> None:
+    with pytest.raises(CoatcheckError, match=words) as caught:
+        obtain_assertion(source, {"A": TOKEN, "LONG": "<" + "a" * MAX_TOKEN_BYTES})
+    assert TOKEN not in problem(caught)
 
 
 # -- platforms --------------------------------------------------------------------------------------------------------

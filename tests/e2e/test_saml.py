@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from raw import RawClient, call
 
 from coatcheck.identity.token_request import GRANT_TYPE, SAML2
 from coatcheck.journal.read import records
-from story.cast import AUDIENCE
+from story.cast import AUDIENCE, read_outcome
+from story.processes import run_cli
 
 pytestmark = pytest.mark.e2e
 
@@ -94,6 +96,27 @@ def test_an_assertion_becomes_a_session_token_and_that_makes_calls(stage, idp) -
         assert refused.json["error"]["data"]["reason"] == "policy-denied"
     caller = requests(stage.cast)[-1]["caller"]
     assert (caller["name"], caller["issuer"], caller["subject"]) == ("reports", "adfs", "shop-ci")
+
+
+def test_coatcheck_exec_takes_an_assertion(stage, idp, tmp_path) -> None:
+    assertion = tmp_path / "assertion.xml"
+    assertion.write_bytes(response(signed(idp, "_exec")))
+    source = ("--token-from", f"file:{assertion}", "--token-type", "saml2", "--ca", str(stage.gateway.ca_pem))
+    way = ("--gateway", f"127.0.0.1:{stage.gateway.port}", "--control", stage.gateway.control_url)
+    client = (
+        sys.executable,
+        "-m",
+        "story.pipeline",
+        stage.cast.shop.url,
+        "call",
+        "get_order",
+        '{"order_id": "A-1001"}',
+    )
+    done = run_cli("exec", *source, *way, "--", *client)
+    assert "A-1" in json.dumps(read_outcome(done.stdout).result), done.stderr
+    again = run_cli("exec", *source, *way, "--", *client)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "the token was not exchanged" in again.stderr
 
 
 def test_an_assertion_counts_once_also_after_a_restart(fresh, idp, added) -> None:

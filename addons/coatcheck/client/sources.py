@@ -4,6 +4,7 @@ Law: no error, log or `repr` holds a token, nor anything a platform or command s
 Law: a source that is named but gives nothing is an error; another is never tried in its place.
 """
 
+import base64
 import re
 import shlex
 import subprocess
@@ -138,6 +139,28 @@ def obtain_token(source: Source, audience: str | None, environ: Mapping[str, str
             return _token(environ[name].encode("utf-8", "surrogateescape"), name)
         case _:
             assert_never(source)
+
+
+def obtain_assertion(source: Source, environ: Mapping[str, str]) -> CallerToken:
+    """A SAML assertion or response (XML) as a token exchange takes it: base64url without padding (RFC 7522 2.1).
+
+    It can only be exchanged. Raises `CoatcheckError`, also where the source is a platform: none gives assertions.
+    """
+    match source:
+        case FromPlatform(platform):
+            raise CoatcheckError("a platform gives no SAML assertion", where=f"--token-from {platform}")
+        case FromFile(path):
+            text, where = _read(path), str(path)
+        case FromCommand(words):
+            text, where = _run(words, environ), f"--token-from cmd:{words[0]}"
+        case FromVariable(name):
+            text, where = environ.get(name, "").encode("utf-8", "surrogateescape"), name
+        case _:
+            assert_never(source)
+    if not text.strip().startswith(b"<") or len(text) > MAX_TOKEN_BYTES:
+        hint = f"the XML of one, of at most {MAX_TOKEN_BYTES // 1024} KB"
+        raise CoatcheckError("what is there is no SAML assertion", where=where, hint=hint)
+    return CallerToken(base64.urlsafe_b64encode(text.strip()).rstrip(b"=").decode("ascii"))
 
 
 def _ask(platform: Platform, audience: str | None) -> bytes:
