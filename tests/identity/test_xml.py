@@ -60,11 +60,17 @@ def test_whatever_could_be_read_two_ways_is_refused(data, what):
     assert read_xml(b"<a>b</a>").text == "b"
 
 
+def declaring(elements: int) -> bytes:
+    """A document of this many elements that declare a namespace each, in one that declares none."""
+    return b"<a>" + b'<b xmlns=""/>' * elements + b"</a>"
+
+
 def test_size_depth_and_parts_are_bounded():
     for good, bad, what in (
         (b"<a>" + b"x" * (MAX_BYTES - 7) + b"</a>", b"<a>" + b"x" * (MAX_BYTES - 6) + b"</a>", "larger"),
         (b"<a>" * MAX_DEPTH + b"</a>" * MAX_DEPTH, b"<a>" * (MAX_DEPTH + 1) + b"</a>" * (MAX_DEPTH + 1), "deeply"),
         (b"<a>" + b"<b/>" * (MAX_PARTS - 1) + b"</a>", b"<a>" + b"<b/>" * MAX_PARTS + b"</a>", "parts"),
+        (declaring(MAX_PARTS // 2 - 1), declaring(MAX_PARTS // 2), "parts"),
     ):
         assert read_xml(good)
         with pytest.raises(ValueError, match=what):

@@ -15,7 +15,7 @@ MAX_BYTES = 40 * 1024
 
 MAX_DEPTH = 32
 MAX_PARTS = 4096
-"""Elements and attributes together."""
+"""Elements, attributes and namespace declarations together."""
 
 _BETWEEN = "\x1f"
 """Stands between namespace and local name; no XML document can hold it."""
@@ -87,6 +87,7 @@ class _Builder:
         parser.ProcessingInstructionHandler = _Refuser("a processing instruction")
         parser.CommentHandler = _Refuser("a comment")
         parser.StartCdataSectionHandler = _Refuser("a CDATA section")
+        parser.StartNamespaceDeclHandler = self._declare
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
@@ -104,12 +105,18 @@ class _Builder:
         if version != "1.0" or (encoding or "utf-8").lower() != "utf-8":
             raise ValueError("not XML 1.0 in UTF-8")
 
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        self._parts += 1 + len(attributes)
-        if len(self._open) >= MAX_DEPTH:
-            raise ValueError("nested too deeply")
+    def _declare(self, _prefix: str | None, _uri: str | None) -> None:
+        self._count(1)
+
+    def _count(self, parts: int) -> None:
+        self._parts += parts
         if self._parts > MAX_PARTS:
             raise ValueError("made of too many parts")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._count(1 + len(attributes))
+        if len(self._open) >= MAX_DEPTH:
+            raise ValueError("nested too deeply")
         self._open.append(_Open(_clark(name), {_clark(key): value for key, value in attributes.items()}))
 
     def _end(self, _name: str) -> None:

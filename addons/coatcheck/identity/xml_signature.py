@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509 import load_der_x509_certificate
 from lxml import etree
 from signxml import DigestAlgorithm, SignatureConfiguration, SignatureMethod, XMLVerifier
-from signxml.exceptions import SignXMLException
+from signxml.exceptions import InvalidDigest, SignXMLException
 
 from coatcheck.errors import Refusal
 from coatcheck.identity.xml import Element
@@ -67,7 +67,9 @@ def signed_bytes(data: bytes, root: Element, signed: Element, certificates: Sequ
                 expect_config=config,
                 validate_schema=False,
             )
-        except (SignXMLException, UnsupportedAlgorithm, etree.LxmlError, ValueError):
+        except (InvalidDigest, etree.LxmlError):
+            break  # no other key helps: this one signed something else, or the document has no canonical form
+        except (SignXMLException, UnsupportedAlgorithm, ValueError):
             continue
         return bytes(result.signed_data)
     raise _refused("bad-signature", "the signature is not one of the issuer's certificate in policy")
