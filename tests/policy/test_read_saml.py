@@ -36,7 +36,7 @@ def saml(draft, pem):
     """A draft whose issuer `corp` is one of assertions; skipped where the extra is not there."""
     pytest.importorskip("signxml", reason="needs the extra 'saml': run scripts/bootstrap")
     (draft.folder / "idp.pem").write_bytes(pem)
-    draft.text = draft.edited(URL, SAML)
+    draft.text = draft.edited("  sre: {issuer: corp", "  sre: {issuer: github", draft.edited(URL, SAML))
     return draft
 
 
@@ -53,7 +53,7 @@ def test_a_saml_issuer_pins_the_certificates_of_its_file(saml, pem):
 
 @pytest.mark.parametrize("entity", ["urn:example:idp", "http://www.okta.com/exk1", "https://sts.windows.net/t/"])
 def test_an_entity_is_named_by_any_uri(saml, entity):
-    assert saml.load(saml.edited(URL, SAML.replace("https://idp.example.com/realms/bots", entity))).issuers["corp"]
+    assert saml.load(saml.edited("https://idp.example.com/realms/bots", entity, saml.text)).issuers["corp"]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,11 @@ def test_a_weak_or_unfit_key_is_refused(saml, key, pem):
     assert any("neither RSA of 2048 bits" in said for _, said, _ in saml.faults(saml.text))
     (saml.folder / "idp.pem").write_bytes(pem)
     assert saml.load(saml.text)
+
+
+def test_a_reviewer_who_could_never_show_a_token_is_refused(saml):
+    found = saml.faults(saml.edited("  sre: {issuer: github", "  sre: {issuer: corp", saml.text))
+    assert [said for _, said, _ in found] == ["reviewer sre cannot prove anything: corp is an issuer of assertions"]
 
 
 def test_a_private_key_in_the_file_and_too_many_certificates_are_refused(saml, pem):
@@ -146,7 +151,7 @@ def test_without_the_extra_a_policy_loads_and_one_with_a_saml_issuer_says_what_t
     path = f"{packages}:{ROOT / 'addons'}"
     policy.write_text(draft.text)
     assert python(code, path=path) == "2\n"
-    policy.write_text(draft.edited(URL, SAML))
+    policy.write_text(draft.edited("  sre: {issuer: corp", "  sre: {issuer: github", draft.edited(URL, SAML)))
     assert python(code, path=path) == (
         f"error: {policy}:9:5: SAML needs the extra 'saml', which is not installed\n"
         "hint: install it: pip install 'coatcheck[saml]'\n"

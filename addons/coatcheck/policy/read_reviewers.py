@@ -5,6 +5,7 @@ Law: each has exactly one way of proof.
 
 from coatcheck.policy.model import Reviewer
 from coatcheck.policy.read_identities import read_claims, read_known_issuer
+from coatcheck.policy.read_saml import is_saml
 from coatcheck.policy.scope import Entry, Sections
 from coatcheck.policy.shape import Findings, read_form, read_text
 from coatcheck.policy.source import Node
@@ -27,9 +28,13 @@ def _read_reviewer(entry: Entry, sections: Sections) -> Reviewer:
     for key, other in (("issuer", "claims"), ("claims", "issuer")):
         if other in form and key not in form:
             form.report(entry.at, f"missing key {key!r} in {what}")
+    issuer = read_known_issuer(form, sections)
+    if issuer is not None and is_saml(sections.issuers[issuer]):
+        hint = "people show tokens of their own; assertions are exchanged for callers' session tokens only"
+        form.report(form.at_value("issuer"), f"{what} cannot prove anything: {issuer} is an issuer of assertions", hint)
     return Reviewer(
         entry.name,
-        issuer=read_known_issuer(form, sections),
+        issuer=issuer,
         claims=form.read("claims", read_claims) or {},
         local=form.read_list("local", _read_account),
         mitmweb=form.read("mitmweb", read_text, what="mitmweb"),

@@ -18,7 +18,7 @@ from coatcheck.policy.model import IssuerSpec, SamlTrust
 from coatcheck.policy.read_places import read_file, read_url
 from coatcheck.policy.scope import Entry
 from coatcheck.policy.shape import Findings, Form, read_duration, read_form, read_text
-from coatcheck.policy.source import Node
+from coatcheck.policy.source import Fields, Node
 
 MAX_LEEWAY = timedelta(seconds=60)
 MAX_LIFETIME = timedelta(days=30)
@@ -33,6 +33,11 @@ MAX_NAME_LENGTH = 1024
 _FOR_SAML = frozenset({"issuer", "saml", "groups", "leeway", "max_lifetime"})
 _EXTRA = ("signxml", "lxml")
 _SIGNING_CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
+
+
+def is_saml(entry: Entry) -> bool:
+    """Whether an entry of `issuers` is to be one of assertions."""
+    return isinstance(entry.node, Fields) and "saml" in entry.node.fields
 
 
 def read_saml_issuer(entry: Entry, form: Form) -> IssuerSpec | None:
