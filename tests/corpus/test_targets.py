@@ -1,7 +1,7 @@
 """The target is what the client connected to, in one spelling; whatever says otherwise is refused."""
 
 import pytest
-from ground import denied
+from ground import denied, wait_until
 from raw import call, head, proxy_authorization
 
 pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
@@ -188,6 +188,10 @@ BAD_PATHS = [
     "/repos/%2E./a",
     "/repos/a%2fb",
     "/repos/%zz",
+    "/repos/%252e%252e/admin",
+    "/repos/%25252E%2525%32e/admin",
+    "/repos/a%252fb",
+    "/repos/a%255C..%255cb",
 ]
 
 
@@ -196,3 +200,16 @@ BAD_PATHS = [
 def test_a_path_with_two_spellings_is_refused(ground, path) -> None:
     with ground.watch("proxy"), ground.client() as client:
         denied(client.outcome(ground.get(ground.rest_url(path))), (400, 403))
+
+
+@pytest.mark.attack("HTTP-44")
+def test_a_credential_in_a_query_reaches_the_server_and_is_not_kept(ground) -> None:
+    secret = "query-s3cret-value"
+    with ground.watch("proxy", refusals=0, arrive=1) as watch, ground.client() as client:
+        path = f"/repos/kept?page=7&access_token={secret}"
+        assert client.outcome(ground.get(ground.rest_url(path))).status == 200
+    assert secret in watch.arrived()[0].first
+    recordings = ground.state / "sessions"
+    assert wait_until(lambda: any(b"page=7" in file.read_bytes() for file in recordings.rglob("*.jsonl")))
+    kept = [file.name for file in ground.state.rglob("*") if file.is_file() and secret.encode() in file.read_bytes()]
+    assert kept == []

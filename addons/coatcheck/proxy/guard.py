@@ -22,6 +22,7 @@ from coatcheck.exchange import Dialling, Exchange, Exchanges, Numbering, Tunnel,
 from coatcheck.http.addresses import first_reachable
 from coatcheck.http.headers import check_head
 from coatcheck.http.origin import check_loopback_host, check_origin
+from coatcheck.http.paths import check_path
 from coatcheck.http.target import Target, canonical_host, parse_authority
 from coatcheck.identity.resource_metadata import WELL_KNOWN, described_path
 from coatcheck.live import Live
@@ -73,6 +74,7 @@ class Guard:
         exchange.headers = check_head(method, flow.request.headers.fields)
         exchange.target = self._target(flow, exchange)
         path = flow.request.path.partition("?")[0]
+        check_path(path)
         exchange.server = self._server(exchange.policy, exchange.target, path)
         exchange.is_mcp = path == exchange.server.path and speaks_mcp(exchange.policy, exchange.server)
         if exchange.is_mcp:

@@ -14,6 +14,7 @@ from mitmproxy import http
 from coatcheck.errors import SERVER_FAILED, Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.headers import without
+from coatcheck.http.media_type import is_utf8, media_type
 from coatcheck.masking.masker import Masker
 from coatcheck.mcp.answers import error_event
 from coatcheck.mcp.call import Json
@@ -68,15 +69,15 @@ class Mask:
             raise _unreadable("server-failed", "the server gave its answer two types")
         if flow.response.status_code == 101:
             raise _unreadable("upgrade-refused", "the server switched protocols")
-        kind, _, parameters = head.get(b"content-type", b"").decode("latin-1").lower().partition(";")
-        exchange.answer_type = kind.strip()
+        content_type = head.get(b"content-type", b"")
+        exchange.answer_type = media_type(content_type)
         is_stream = exchange.answer_type == "text/event-stream" and flow.response.status_code == 200
+        if (is_stream or exchange.is_mcp or exchange.masker) and not is_utf8(content_type):
+            # what is read as UTF-8 here would be read as something else by the caller
+            raise _unreadable("unscannable-response", "the server's answer is not UTF-8")
         if exchange.is_mcp:
             self._relay.answered(exchange, flow.request.method, flow.response, is_stream=is_stream)
         if is_stream:
-            charset = parameters.partition("charset=")[2].partition(";")[0].strip('" ')
-            if charset not in ("", "utf-8", "utf8"):
-                raise _unreadable("unscannable-response", "the server's stream is not UTF-8")
             exchange.streaming = True
             flow.response.headers.pop("content-length", None)
             flow.response.headers["transfer-encoding"] = "chunked"

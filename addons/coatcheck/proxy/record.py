@@ -12,6 +12,7 @@ from mitmproxy import http
 from coatcheck.control.metrics import Metrics
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.http.paths import starred
 from coatcheck.journal.records import outcome_record, refusal_record, run_of
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.mcp.call import Json
@@ -62,7 +63,7 @@ class Record:
         )
         exchange.recording.request(
             method=flow.request.method,
-            url=f"{exchange.target}{flow.request.path}",
+            url=f"{exchange.target}{starred(flow.request.path)}",
             headers=_pairs(flow.request.headers),
             body=self._masked_body(exchange, flow.request.data.content or b""),
             calls=exchange.calls,
