@@ -99,3 +99,15 @@ def test_a_stream_of_another_type_is_withheld(ground, kind, in_chunks) -> None:
         reply = client.outcome(ground.post(call("watch")))
         denied(reply, 502)
         assert MAIL.encode() not in reply.body
+
+
+@pytest.mark.attack("SSE-19")
+@pytest.mark.parametrize("charset", ["utf-16", "utf-7", "iso-8859-1", "utf-8; charset=utf-16"])
+def test_json_in_another_charset_is_withheld(ground, charset) -> None:
+    def answer(kind: str) -> object:
+        return saying(response(message("plain", last=True), kind=kind))
+
+    with ground.tunnel() as client, ground.api.answering(answer("application/json; charset=UTF-8")):
+        assert client.outcome(ground.post(call("watch"))).status == 200
+    with ground.tunnel() as client, ground.api.answering(answer(f"application/json; charset={charset}")):
+        denied(client.outcome(ground.post(call("watch"))), 502, "unscannable-response")

@@ -72,7 +72,8 @@ class Mask:
         content_type = head.get(b"content-type", b"")
         exchange.answer_type = media_type(content_type)
         is_stream = exchange.answer_type == "text/event-stream" and flow.response.status_code == 200
-        if (is_stream or exchange.is_mcp or exchange.masker) and not is_utf8(content_type):
+        is_read = is_stream or _is_json(exchange.answer_type) or (exchange.masker and not exchange.is_mcp)
+        if is_read and not is_utf8(content_type):
             # what is read as UTF-8 here would be read as something else by the caller
             raise _unreadable("unscannable-response", "the server's answer is not UTF-8")
         if exchange.is_mcp:
@@ -106,7 +107,7 @@ class Mask:
 
     def _clean_body(self, exchange: Exchange, status: int, body: bytes) -> bytes:
         kind = exchange.answer_type
-        if kind == "application/json" or kind.endswith("+json"):
+        if _is_json(kind):
             return self._whole_json(exchange, body)
         if exchange.is_mcp:
             what = f"the server answered {status} with something that is not JSON"
@@ -205,6 +206,10 @@ class _Stream:
             return before + error_event(exchange.request_id, _unreadable("server-failed", message))
         exchange.bytes_sent += len(out)
         return out
+
+
+def _is_json(kind: str) -> bool:
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def _replace_body(response: http.Response, body: bytes) -> None:
