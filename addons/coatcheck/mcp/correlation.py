@@ -137,10 +137,8 @@ class Correlation:
         return self._versions.get(server)
 
     def _of(self, peers: Peers) -> _Kept:
-        kept = self._kept.get(peers)
-        if kept is None:
-            kept = self._kept[peers] = _Kept()
-        return kept
+        # large answers are read in threads: two must not each make one
+        return self._kept.get(peers) or self._kept.setdefault(peers, _Kept())
 
 
 def _keep[K, V](where: OrderedDict[K, V], key: K, value: V, most: int) -> None:
