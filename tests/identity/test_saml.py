@@ -82,6 +82,12 @@ def test_attributes_are_matched_and_make_groups_even_where_there_is_one(idp):
     assert (caller.name, caller.groups) == ("shop", {"ci"})
 
 
+def test_an_attribute_may_come_in_several_elements(idp):
+    more = '<saml:AttributeStatement><saml:Attribute Name="a"><saml:AttributeValue>y</saml:AttributeValue>'
+    draft = replace(DRAFT, attributes={"a": ["x"]}, more=f"{more}</saml:Attribute></saml:AttributeStatement>")
+    assert verify(idp.sign(draft.xml), idp).claims["a"] == ["x", "y"]
+
+
 @pytest.mark.parametrize(
     ("alg", "signature", "digest"),
     [
@@ -273,10 +279,11 @@ def test_a_changed_assertion_is_refused(idp, old, new):
         pytest.param(
             {
                 "attributes": {"a": ["x"]},
-                "more": '<saml:AttributeStatement><saml:Attribute Name="a"/></saml:AttributeStatement>',
+                "more": '<saml:AttributeStatement><saml:Attribute Name="a" NameFormat="urn:x"/>'
+                "</saml:AttributeStatement>",
             },
             "token-malformed",
-            id="an attribute twice",
+            id="one name for two attributes",
         ),
     ],
 )

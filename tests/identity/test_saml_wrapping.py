@@ -85,9 +85,24 @@ def test_a_signature_over_two_things_or_with_other_transforms_is_refused():
         assert refusal(other) == "token-malformed"
 
 
-def test_a_second_signature_anywhere_is_refused():
-    around = parse(IDP.sign(response(GOOD, more=b"<ds:Signature Id='placeholder'/>").decode(), reference="#_r1"))
-    assert refusal(around) == "token-malformed"
+def test_a_response_may_be_signed_too_and_its_signature_proves_nothing():
+    mark = b"<ds:Signature Id='placeholder'/>"
+    both = IDP.sign(response(GOOD, more=mark).decode(), reference="#_r1")
+    assert verify(both) == VERIFIED
+    other = Idp(now=NOW)
+    assert verify(other.sign(response(GOOD, more=mark).decode(), reference="#_r1")) == VERIFIED
+    theirs = other.sign(DRAFT.xml)
+    assert refusal(parse(IDP.sign(response(theirs, more=mark).decode(), reference="#_r1"))) == "bad-signature"
+    unsigned = parse(both)
+    assertion = unsigned.find("saml:Assertion", namespaces=NAMESPACES)
+    assertion.remove(find(assertion, "ds:Signature"))
+    assert refusal(unsigned) == "token-unsigned"
+    twice = parse(both)
+    twice.append(copy.deepcopy(twice.find("ds:Signature", namespaces=NAMESPACES)))
+    assert refusal(twice) == "token-malformed"
+
+
+def test_a_second_signature_elsewhere_is_refused():
     for place in ("saml:Subject", "ds:Signature", "ds:X509Data"):
         made = parse(GOOD)
         find(made, place).append(copy.deepcopy(find(made, "ds:Signature")))

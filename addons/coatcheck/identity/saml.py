@@ -81,7 +81,7 @@ def _the_assertion(root: Element) -> Element:
         raise _malformed("not one Assertion")
     if root.name == f"{SAML}Assertion":
         return root
-    # a Response's own signature is let through to where signatures are counted
+    # a Response may be signed as a whole too: nothing is read from it, so that signature is not looked at
     allowed = {
         f"{SAML}Issuer",
         f"{PROTOCOL}Status",

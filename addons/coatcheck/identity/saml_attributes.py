@@ -2,7 +2,8 @@
 
 Law: an attribute is a list of strings, however many values it has: what the issuer knows about someone does not
 change what a claim is.
-Law: a name stands for one attribute, and never for what the assertion itself says.
+Law: a name stands for one attribute, and never for what the assertion itself says. Its values may come in several
+elements, as Keycloak writes roles.
 """
 
 from collections.abc import Sequence
@@ -26,17 +27,18 @@ _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 
 def read_attributes(statements: Sequence[Element]) -> dict[str, Json]:
     """The attributes of all statements by their `Name`. Raises `Refusal` (401 `token-malformed`)."""
-    claims: dict[str, Json] = {}
+    claims: dict[str, list[Json]] = {}
+    formats: dict[str, str | None] = {}
     for attribute in (child for statement in statements for child in statement.children):
         if not attribute.is_container:
             raise _malformed("is no attribute")
-        name = attribute.attributes.get("Name", "")
+        name, form = attribute.attributes.get("Name", ""), attribute.attributes.get("NameFormat")
         if attribute.name != f"{_SAML}Attribute" or not name.strip() or not name.isprintable():
             raise _malformed("is no attribute with a name")
-        if name in RESERVED or name in claims:
-            raise _malformed("is given twice")
-        claims[name] = [_value(child) for child in attribute.children]
-    return claims
+        if name in RESERVED or formats.setdefault(name, form) != form:
+            raise _malformed("has a name that stands for something else")
+        claims.setdefault(name, []).extend(_value(child) for child in attribute.children)
+    return dict(claims)
 
 
 def _value(element: Element) -> Json:

@@ -39,8 +39,9 @@ DIGEST_METHODS = frozenset(
 def signed_bytes(data: bytes, root: Element, signed: Element, certificates: Sequence[bytes], *, now: datetime) -> bytes:
     """The canonical form of `signed`, without its signature, as one of `certificates` (DER) signed it.
 
-    `root` is what `read_xml` made of `data`, and `signed` an element in it. Raises `Refusal` (401): `token-unsigned`,
-    `token-malformed`, `algorithm-not-allowed`, `certificate-expired`, `bad-signature`.
+    `root` is what `read_xml` made of `data`, and `signed` is that or a child of it: then `root` may have a signature of
+    its own, which is not looked at. Raises `Refusal` (401): `token-unsigned`, `token-malformed`, `algorithm-not-allowed`,
+    `certificate-expired`, `bad-signature`.
     """
     _check_shape(root, signed)
     known = [load_der_x509_certificate(certificate) for certificate in certificates]
@@ -51,9 +52,14 @@ def signed_bytes(data: bytes, root: Element, signed: Element, certificates: Sequ
     logging.getLogger("signxml").setLevel(logging.WARNING)
     methods = frozenset(SignatureMethod(method) for method in SIGNATURE_METHODS)
     digests = frozenset(DigestAlgorithm(digest) for digest in DIGEST_METHODS)
+    location = "./" if signed is root else f"./{signed.name}/"
     for certificate in pinned:
         config = SignatureConfiguration(
-            signature_methods=methods, digest_algorithms=digests, ignore_ambiguous_key_info=True, verification_time=now
+            location=location,
+            signature_methods=methods,
+            digest_algorithms=digests,
+            ignore_ambiguous_key_info=True,
+            verification_time=now,
         )
         # A parser is not shared between threads. `read_xml` has passed the document; this one could fetch nothing.
         parser = etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False)
@@ -80,10 +86,11 @@ def _check_shape(root: Element, signed: Element) -> None:
     own = signed.all(f"{DS}Signature")
     if not own:
         raise _refused("token-unsigned", "the assertion is not signed itself")
-    if len(signatures) != 1 or own[0] is not signatures[0]:
+    around = root.all(f"{DS}Signature") if root is not signed else ()
+    if len(own) != 1 or len(around) > 1 or len(signatures) != 1 + len(around):
         raise _malformed("more than one signature")
     _check_ids(root)
-    info, value = _signature_parts(signatures[0])
+    info, value = _signature_parts(own[0])
     method, reference = _signed_info(info)
     if method not in SIGNATURE_METHODS:
         raise _not_allowed()
