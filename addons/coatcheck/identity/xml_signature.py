@@ -40,8 +40,10 @@ def signed_bytes(data: bytes, root: Element, signed: Element, certificates: Sequ
     """The canonical form of `signed`, without its signature, as one of `certificates` (DER) signed it.
 
     `root` is what `read_xml` made of `data`, and `signed` is that or a child of it: then `root` may have a signature of
-    its own, which is not looked at. Raises `Refusal` (401): `token-unsigned`, `token-malformed`, `algorithm-not-allowed`,
-    `certificate-expired`, `bad-signature`.
+    its own, which is not looked at.
+
+    Raises `Refusal` (401): `token-unsigned`, `token-malformed`, `algorithm-not-allowed`, `certificate-expired`,
+    `bad-signature`.
     """
     _check_shape(root, signed)
     known = [load_der_x509_certificate(certificate) for certificate in certificates]
