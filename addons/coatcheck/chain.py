@@ -49,6 +49,7 @@ from coatcheck.proxy.identify import Identify
 from coatcheck.proxy.inspect import Inspect
 from coatcheck.proxy.journal_request import JournalRequest
 from coatcheck.proxy.limit import Limit
+from coatcheck.proxy.limit_rate import LimitRate
 from coatcheck.proxy.mask import Mask, Maskers
 from coatcheck.proxy.open_tunnel import OpenTunnel
 from coatcheck.proxy.read_body import ReadBody
@@ -139,6 +140,7 @@ def build(settings: Settings) -> Parts:
         OpenTunnel(exchanges, tunnels, journal),
         Inspect(exchanges, relay),
         Authorize(exchanges),
+        LimitRate(exchanges, time.monotonic),
         hold,
         JournalRequest(live, exchanges, journal, scrubbers),
         mask,

@@ -28,6 +28,9 @@ from coatcheck.policy.model import HttpPattern
         pytest.param("reviewers: [sre]", "'reviewers' on a rule with effect allow", id="reviewers on an allow"),
         pytest.param("quorum: 1", "'quorum' on a rule with effect allow", id="quorum on an allow"),
         pytest.param("expires: 1h", "'expires' on a rule with effect allow", id="expiry on an allow"),
+        pytest.param("limit: 30", "limit is a number in a time, such as 30/min", id="a limit without its time"),
+        pytest.param("limit: 0/min", "limit is a number in a time", id="a limit of nothing"),
+        pytest.param("limit: 30/month", "limit is a number in a time", id="a limit in another time"),
         pytest.param("mode: dry-run", "mode cannot be 'dry-run'", id="unknown mode"),
         pytest.param("resources: ['file:///a**']", "'**' within a segment", id="half a segment"),
         pytest.param("resources: ['file:///a b']", "no spaces", id="space in a URI"),
@@ -127,3 +130,18 @@ def test_http_patterns_are_read_as_method_and_path(draft):
     rule = rule_on("prices", "http: ['GET /v2/items/*', '* /v2/open/**']")
     policy = draft.load(draft.edited("masks:\n", rule + "masks:\n"))
     assert policy.rules[-1].http == (HttpPattern("GET", "/v2/items/*"), HttpPattern("*", "/v2/open/**"))
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "seconds"), [("30/min", 30, 60), ("1/s", 1, 1), ("1000000/d", 1_000_000, 86_400)]
+)
+def test_a_limit_is_a_number_in_a_time(draft, text, count, seconds):
+    policy = draft.load(draft.edited("effect: allow", f"effect: allow\n    limit: {text}"))
+    limit = policy.rules[0].limit
+    assert (limit.count, limit.per.total_seconds(), str(limit)) == (count, seconds, text)
+    assert dict(policy.limits) == {"ci-reads": limit}
+
+
+def test_a_deny_has_no_limit(draft):
+    found = draft.faults(draft.edited("effect: deny", "effect: deny\n    limit: 1/s"))
+    assert [what for _, what, _ in found] == ["'limit' on a rule with effect deny"]

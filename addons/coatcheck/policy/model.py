@@ -130,6 +130,18 @@ class HttpPattern:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """`30/min`: how many calls in how much time."""
+
+    count: int
+    per: timedelta
+
+    def __str__(self) -> str:
+        units = {1: "s", 60: "min", 3_600: "h", 86_400: "d"}
+        return f"{self.count}/{units[int(self.per.total_seconds())]}"
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """Who + server + what + effect.
 
@@ -154,6 +166,8 @@ class Rule:
     expires: timedelta = timedelta(minutes=15)
     message: str | None = None
     shadow: bool = False
+    limit: Rate | None = None
+    """What each caller may call by this rule; None: as often as it likes."""
 
 
 type MaskForm = Literal["redact", "partial", "hash"]
@@ -193,3 +207,8 @@ class Policy:
     def issuer_urls(self) -> frozenset[str]:
         """The `iss` of every issuer of JWTs."""
         return frozenset(spec.issuer for spec in self.issuers.values() if spec.saml is None)
+
+    @cached_property
+    def limits(self) -> Mapping[RuleId, Rate]:
+        """The rules that have a limit, and it."""
+        return {rule.id: rule.limit for rule in self.rules if rule.limit is not None}

@@ -11,6 +11,7 @@ from coatcheck.policy.conditions import CelCondition, compile_condition
 from coatcheck.policy.globs import may_expand_to
 from coatcheck.policy.model import Effect, HttpPattern, Identity, IssuerSpec, Reviewer, Rule, RuleId, Server
 from coatcheck.policy.read_patterns import PATTERN_READERS, read_http_pattern
+from coatcheck.policy.read_values import read_rate
 from coatcheck.policy.scope import Entry, Sections
 from coatcheck.policy.shape import (
     Findings,
@@ -29,7 +30,7 @@ MATCHERS = ("tools", "resources", "prompts", "methods", "http")
 EFFECTS: tuple[Effect, ...] = ("allow", "approve", "deny")
 MAX_EXPIRES = timedelta(days=7)
 
-_KEYS = (*MATCHERS, "when", "reviewers", "quorum", "expires", "message", "mode")
+_KEYS = (*MATCHERS, "when", "reviewers", "quorum", "expires", "message", "mode", "limit")
 
 
 def read_rules(
@@ -90,6 +91,9 @@ class _RuleReader:
         approval = self._read_approval(form, effect)
         message = form.read("message", read_text, what="message")
         mode = form.read("mode", read_choice, ("enforce", "shadow"), what="mode")
+        limit = form.read("limit", read_rate, what="limit")
+        if effect == "deny" and "limit" in form:
+            form.report(form.at_key("limit"), "'limit' on a rule with effect deny", "it needs effect: allow or approve")
         if rule_id is None or server is None or effect is None or len(self._findings.problems) > problems:
             return None
         return Rule(
@@ -102,6 +106,7 @@ class _RuleReader:
             when=when,
             message=message,
             shadow=mode == "shadow",
+            limit=limit,
             **names,
             reviewers=approval[0],
             quorum=approval[1],

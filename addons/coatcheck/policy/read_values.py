@@ -1,14 +1,19 @@
-"""Reads plain values: JSON written as YAML, and moments.
+"""Reads plain values: JSON written as YAML, moments, rates.
 
 Law: a value reads as JSON has it, or is refused: no number that two readers would take differently.
 """
 
+import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from coatcheck.mcp.call import Json
+from coatcheck.policy.model import Rate
 from coatcheck.policy.shape import Findings, describe
 from coatcheck.policy.source import Fields, Items, Node, Scalar
+
+_RATE = re.compile(r"(1000000|[1-9][0-9]{0,5})/(s|min|h|d)")
+_PER = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
 
 
 def read_json_object(node: Node, findings: Findings, *, what: str) -> dict[str, Json] | None:
@@ -28,6 +33,15 @@ def read_moment(node: Node, findings: Findings, *, what: str) -> datetime | None
                 return at.astimezone(UTC)
     findings.report(node.at, f"{what} is a moment such as 2026-11-24T12:00:00Z")
     return None
+
+
+def read_rate(node: Node, findings: Findings, *, what: str) -> Rate | None:
+    """`30/min`: a count from 1 to 1,000,000 and `s`, `min`, `h` or `d`."""
+    found = _RATE.fullmatch(node.text) if isinstance(node, Scalar) and node.kind == "text" else None
+    if found is None:
+        findings.report(node.at, f"{what} is a number in a time, such as 30/min", "per s, min, h or d")
+        return None
+    return Rate(int(found[1]), timedelta(seconds=_PER[found[2]]))
 
 
 def _json(node: Node, findings: Findings) -> Json:

@@ -185,6 +185,10 @@ def _rule() -> Json:
             "quorum": _whole(1, 20, "How many of them must agree."),
             "expires": _said(_TIME, "How long an approval may be waited for, at most 7d."),
             "message": _said(_TEXT, "What callers and reviewers are told."),
+            "limit": _said(
+                {"type": "string", "pattern": "^(1000000|[1-9][0-9]{0,5})/(s|min|h|d)$"},
+                "How often each caller may, such as 30/min.",
+            ),
             "mode": _words(("enforce", "shadow"), "shadow: record what it would do, and do nothing."),
         },
         required=("id", "who", "server", "effect"),

@@ -1,0 +1,64 @@
+"""Rate limits of rules: one token bucket for each caller, server and rule.
+
+Law: within any time, no more is taken than the limit's count plus what flows back in that time.
+Law: a request takes from every limit it is under, or from none.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from coatcheck.policy.model import Rate, RuleId
+
+EPSILON = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """`tokens` that were left `at` (monotonic seconds)."""
+
+    tokens: float
+    at: float
+
+    def at_time(self, rate: Rate, now: float) -> "Bucket":
+        """With what has flowed back since; never more than the rate's count, nothing where the clock went back."""
+        back = max(0.0, now - self.at) * rate.count / rate.per.total_seconds()
+        return Bucket(min(float(rate.count), self.tokens + back), max(now, self.at))
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a request is under: a rule, its rate, and whose requests to which server count together."""
+
+    caller: str
+    server: str
+    rule: RuleId
+    rate: Rate
+
+
+class RateLimits:
+    """The buckets in use: as many as callers, servers and rules with a limit, times the policies since the start."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[Claimed, Bucket] = {}
+
+    def take(self, claims: Iterable[Claimed], number: int, *, now: float) -> tuple[Claimed, float] | None:
+        """Takes `number` tokens for every claim; None where there are enough.
+
+        Else the claim that lacks most and the seconds until there will be enough (infinite for more than fit in).
+        """
+        buckets = {
+            claim: self._buckets.get(claim, Bucket(claim.rate.count, now)).at_time(claim.rate, now) for claim in claims
+        }
+        waits = {claim: _wait(bucket, claim.rate, number) for claim, bucket in buckets.items()}
+        longest = max(waits, key=waits.__getitem__, default=None)
+        if longest is not None and waits[longest] > 0:
+            return longest, waits[longest]
+        self._buckets |= {claim: replace(bucket, tokens=bucket.tokens - number) for claim, bucket in buckets.items()}
+        return None
+
+
+def _wait(bucket: Bucket, rate: Rate, number: int) -> float:
+    if number > rate.count:
+        return float("inf")
+    lacking = number - bucket.tokens
+    return 0.0 if lacking <= EPSILON else lacking * rate.per.total_seconds() / rate.count

@@ -1,0 +1,55 @@
+"""LimitRate: a rule's `limit`, for each caller and server.
+
+Law: what is over a limit is refused before anyone is asked and before anything is journaled as sent. Buckets are this
+process's own: several gateways allow as many times as much.
+"""
+
+import math
+from collections.abc import Callable
+
+from mitmproxy import http
+
+from coatcheck.errors import TOO_MANY, Refusal
+from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.policy.rate import Claimed, RateLimits
+
+
+class LimitRate:
+    """The stage after authorize: counts what the policy has permitted."""
+
+    def __init__(self, exchanges: Exchanges, clock: Callable[[], float]) -> None:
+        self._exchanges = exchanges
+        self._clock = clock
+        self._limits = RateLimits()
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """Takes one a call from the limits of the rules that permit it; raises `Refusal` where one is used up."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or exchange.decision is None or flow.response or flow.error or not flow.live:
+            return
+        over = self._limits.take(_claims(exchange), len(exchange.calls), now=self._clock())
+        if over is None:
+            return
+        claim, wait = over
+        message = f"{claim.caller} may call {claim.server} at most {claim.rate} by rule {claim.rule}"
+        can_wait = math.isfinite(wait)
+        raise Refusal(
+            "rate-limited",
+            message,
+            status=429,
+            code=TOO_MANY,
+            rule=claim.rule,
+            retryable=can_wait,
+            details={"retry_after": math.ceil(wait)} if can_wait else None,
+        )
+
+
+def _claims(exchange: Exchange) -> list[Claimed]:
+    limits = exchange.policy.limits
+    if not limits:
+        return []
+    assert exchange.caller is not None
+    assert exchange.server is not None
+    assert exchange.decision is not None
+    caller, server = exchange.caller.name, exchange.server.name
+    return [Claimed(caller, server, rule, limits[rule]) for rule in exchange.decision.rules if rule in limits]

@@ -1,0 +1,69 @@
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coatcheck.policy.model import Rate, RuleId
+from coatcheck.policy.rate import Claimed, RateLimits
+
+TWO = Rate(2, timedelta(seconds=10))
+
+
+def claim(caller="shop-ci", server="github", rule="r", rate=TWO):
+    return Claimed(caller, server, RuleId(rule), rate)
+
+
+def test_as_much_as_the_limit_says_passes_and_flows_back_in_its_time():
+    limits = RateLimits()
+    assert limits.take([claim()], 1, now=0) is None
+    assert limits.take([claim()], 1, now=0) is None
+    assert limits.take([claim()], 1, now=0) == (claim(), 5.0)
+    assert limits.take([claim()], 1, now=4.9)[1] == pytest.approx(0.1)
+    assert limits.take([claim()], 1, now=5) is None
+    assert limits.take([claim()], 1, now=5) is not None
+    assert limits.take([claim()], 2, now=1_000) is None
+
+
+@pytest.mark.parametrize("other", [claim(caller="etl"), claim(server="api"), claim(rule="s")])
+def test_callers_servers_and_rules_are_counted_apart(other):
+    limits = RateLimits()
+    assert limits.take([claim()], 2, now=0) is None
+    assert limits.take([claim()], 1, now=0) is not None
+    assert limits.take([other], 2, now=0) is None
+
+
+def test_a_request_takes_from_all_its_limits_or_from_none():
+    limits = RateLimits()
+    wide = claim(rule="wide", rate=Rate(3, timedelta(seconds=10)))
+    assert limits.take([claim()], 2, now=0) is None
+    assert limits.take([claim(), wide], 1, now=0)[0] == claim()
+    assert limits.take([wide], 3, now=0) is None
+
+
+def test_more_than_the_limit_at_once_never_fits():
+    assert RateLimits().take([claim()], 3, now=0) == (claim(), float("inf"))
+
+
+def test_a_request_under_no_limit_passes():
+    assert RateLimits().take([], 1, now=0) is None
+
+
+STEPS = st.lists(st.tuples(st.floats(-1, 30), st.integers(1, 3)), max_size=40)
+
+
+@given(STEPS, st.integers(1, 5), st.integers(1, 60))
+def test_within_any_time_no_more_passes_than_the_count_and_what_flows_back(steps, count, seconds):
+    limits, rate, now = RateLimits(), Rate(count, timedelta(seconds=seconds)), 0.0
+    latest = float("-inf")
+    taken = []
+    for step, number in steps:
+        now += step
+        latest = max(latest, now)
+        if limits.take([claim(rate=rate)], number, now=now) is None:
+            taken.append((latest, number))
+    for first, (start, _) in enumerate(taken):
+        total = 0
+        for at, number in taken[first:]:
+            total += number
+            assert total <= count + (at - start) * count / seconds + 1e-6
