@@ -39,6 +39,7 @@ from coatcheck.live import Live, utc_now
 from coatcheck.policy.load import load_policy
 from coatcheck.proxy import console, dispatch, lockdown, read_answer
 from coatcheck.proxy.authorize import Authorize
+from coatcheck.proxy.cut_revoked import CutRevoked
 from coatcheck.proxy.discover import Discover
 from coatcheck.proxy.fail_closed import FailClosed
 from coatcheck.proxy.flow_file import write_flow_file
@@ -85,6 +86,7 @@ class Parts:
     keys: KeySource
     live: Live
     sessions: SessionTokens
+    cut_revoked: CutRevoked
     journal: JournalWriter
     recorder: SessionRecorder
     approvals: ApprovalStore
@@ -147,11 +149,12 @@ def build(settings: Settings) -> Parts:
         record,
         ReleaseRequest(exchanges),
     ]
+    cut_revoked = CutRevoked(live, exchanges, tunnels, sessions, _cut)
     exchange = TokenExchange(live, sessions, UsedTokens(engine), _note("issued", journal), verify_assertion)
     control = ControlPort(live, approvals, metrics, hold.vote, exchange.routes())
     return Parts(
-        settings, vault, keys, live, sessions, journal, recorder, approvals, metrics, exchanges, scrubbers, hold,
-        control, FailClosed(stages, exchanges),
+        settings, vault, keys, live, sessions, cut_revoked, journal, recorder, approvals, metrics, exchanges,
+        scrubbers, hold, control, FailClosed(stages, exchanges),
     )  # fmt: skip
 
 
@@ -215,7 +218,8 @@ class Gateway:
             _refuse_start(error)
         if app := getattr(ctx.master, "app", None):
             console.lock(app)
-        watch_sessions = parts.sessions.watch(parts.live.problems, _note("revoked", parts.journal))
+        note = _note("revoked", parts.journal)
+        watch_sessions = parts.sessions.watch(parts.live.problems, note, parts.cut_revoked.run)
         watches = (parts.hold.watch(), watch_sessions, self._watch_vault(parts), self._watch_idle(parts))
         for work in (*watches, self._warm(parts)):
             task = asyncio.create_task(work)

@@ -2,14 +2,18 @@
 
 import base64
 import json
+import ssl
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlencode
 
 import jwt
 import pytest
-from far_end import gateway_with
+from far_end import FarEnd, gateway_with
 from raw import RawClient, call, head, proxy_authorization
 
 from coatcheck.identity.token_request import ACCESS_TOKEN, GRANT_TYPE, JWT, SAML2
@@ -178,8 +182,58 @@ def test_a_revoked_token_is_refused_within_two_seconds_in_an_open_tunnel_too(sta
     with RawClient(stage.gateway, stage.cast) as client:
         reply = client.tunnel(taken).post(get_order())
         assert (reply.status, reply.reason_code) == (401, "token-revoked")
-    events = [r["event"] for r in journal(stage.cast) if r["kind"] == "token" and r["session_token"] == jti_of(taken)]
-    assert events == ["issued", "revoked"]
+
+    def events() -> list[str]:
+        records = [record for record in journal(stage.cast) if record["kind"] == "token"]
+        return [record["event"] for record in records if record["session_token"] == jti_of(taken)]
+
+    stage.gateway.wait_for(lambda: "revoked" in events())
+    assert events() == ["issued", "revoked"]
+
+
+def test_what_a_revoked_token_began_is_cut(fresh) -> None:
+    """A relayed tunnel, which nobody asks anything in, and a stream without an end; others' go on."""
+    certificate = fresh.authority.server_cert("localhost", "127.0.0.1")
+    head_of_stream = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    waits = threading.Event()
+
+    def endless(_heard) -> Iterator[bytes]:
+        yield head_of_stream + b'f\r\ndata: {"n":1}\n\n\r\n'
+        waits.wait(30)
+
+    with FarEnd(certificate) as relayed, FarEnd(certificate, endless) as streaming:
+        policy = f"""
+coatcheck: 1
+servers:
+  packages: {{url: "https://{relayed.authority}/", addresses: [127.0.0.0/8, "::1/128"], tunnel: true}}
+  events: {{url: "https://{streaming.authority}/", ca: "{fresh.authority.ca_pem}", addresses: [127.0.0.0/8, "::1/128"]}}
+rules:
+  - {{id: packages, who: [group:ci], server: packages, http: ["CONNECT /"], effect: allow}}
+  - {{id: events, who: [group:ci], server: events, http: ["GET /**"], effect: allow}}
+"""
+        with gateway_with(fresh, policy) as gateway, ExitStack() as stack:
+            kept, taken = (session_token(gateway, fresh.token()) for _ in range(2))
+
+            def begin(token: str) -> tuple[RawClient, RawClient]:
+                tunnel, stream = (
+                    stack.enter_context(RawClient(gateway, authority=far.authority)) for far in (relayed, streaming)
+                )
+                assert tunnel.connect(token).status == 200
+                trust = ssl.create_default_context(cafile=str(fresh.authority.ca_pem))
+                tunnel.sock = trust.wrap_socket(tunnel.sock, server_hostname="localhost")
+                tunnel.send(head("GET / HTTP/1.1", "Host: localhost"))
+                assert tunnel.read().status == 200
+                stream.tunnel(token)
+                stream.send(head("GET /events HTTP/1.1", f"Host: {streaming.authority}"))
+                assert stream.read_head().status == 200
+                assert b'{"n":1}' in stream.read_chunk()
+                return tunnel, stream
+
+            others, ours = begin(kept), begin(taken)
+            fresh.cli("identities", "revoke", jti_of(taken), "--state", str(fresh.state))
+            assert [client.is_ended(5) for client in ours] == [True, True]
+            assert [client.is_ended(0.1) for client in others] == [False, False]
+            waits.set()
 
 
 def test_a_call_that_is_held_is_not_sent_once_its_token_is_revoked(stage) -> None:

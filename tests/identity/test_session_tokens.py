@@ -269,7 +269,7 @@ async def test_what_is_looked_up_while_it_is_revoked_is_not_remembered(tokens, s
 async def test_while_the_database_fails_none_is_good_and_then_they_are_again(tokens, store, engine) -> None:
     token, _ = tokens.issue(caller(), POLICY, now=NOW)
     problems: dict[str, str] = {}
-    watch = asyncio.create_task(tokens.watch(problems, noted([])))
+    watch = asyncio.create_task(tokens.watch(problems, noted([]), nothing))
     assert await tokens.verify(token, POLICY, now=NOW)
     with engine.begin() as connection:
         CHANGES.drop(connection)
@@ -293,7 +293,7 @@ async def test_nothing_is_remembered_while_nobody_watches(store, monkeypatch) ->
     asked: list[str] = []
     find = store.find
     monkeypatch.setattr(store, "find", lambda jti: asked.append(jti) or find(jti))
-    watch = asyncio.create_task(tokens.watch({}, noted([])))
+    watch = asyncio.create_task(tokens.watch({}, noted([]), nothing))
     await until(lambda: tokens._watched_at == seconds)
     for _ in range(3):
         await tokens.verify(token, POLICY, now=NOW)
@@ -308,12 +308,12 @@ async def test_nothing_is_remembered_while_nobody_watches(store, monkeypatch) ->
 async def test_each_revocation_is_noted_once(tokens, open_tokens, store) -> None:
     issued = [tokens.issue(caller(), POLICY, now=NOW)[1] for _ in range(3)]
     told: list[str] = []
-    watches = [asyncio.create_task(open_tokens().watch({}, noted(told)))]
+    watches = [asyncio.create_task(open_tokens().watch({}, noted(told), nothing))]
     store.revoke(jti=issued[0].jti, now=NOW)
     await until(lambda: len(told) == 1)
     store.revoke_all(identity="bot", now=NOW)
     await until(lambda: len(told) == 3)
-    watches.append(asyncio.create_task(open_tokens().watch({}, noted(told))))
+    watches.append(asyncio.create_task(open_tokens().watch({}, noted(told), nothing)))
     await until(lambda: not store.unjournaled())
     assert sorted(told) == sorted(each.jti for each in issued)
     for watch in watches:
@@ -329,6 +329,10 @@ async def test_a_key_that_another_gateway_made_is_found(tokens, open_tokens, eng
     other.keys.load()
     with pytest.raises(Refusal, match="unknown-key"):
         await other._look_again("x")
+
+
+async def nothing() -> None:
+    """Nothing is under way."""
 
 
 def noted(told: list[str]):

@@ -234,8 +234,11 @@ class SessionTokens:
         self._known.clear()
         self._made.clear()
 
-    async def watch(self, problems: MutableMapping[str, str], note: NoteRevoked) -> None:
-        """Runs for the gateway's life: takes over revocations and new keys. `note` is told each revocation once.
+    async def watch(
+        self, problems: MutableMapping[str, str], note: NoteRevoked, changed: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Runs for the gateway's life: takes over revocations and new keys. `note` is told each revocation once;
+        `changed` ends what may not go on.
 
         While the database cannot be asked nothing is remembered, and `problems` says so.
         """
@@ -247,6 +250,7 @@ class SessionTokens:
                 if generation != seen:
                     await asyncio.to_thread(self._take_keys)
                     self.forget()
+                    await changed()
                     await self._note_revoked(note)
                     seen = generation
                 self._watched_at = began
