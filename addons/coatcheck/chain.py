@@ -149,7 +149,7 @@ def build(settings: Settings) -> Parts:
         record,
         ReleaseRequest(exchanges),
     ]
-    cut_revoked = CutRevoked(live, exchanges, tunnels, sessions, _cut)
+    cut_revoked = CutRevoked(live, exchanges, tunnels, sessions, hang_up.cut)
     exchange = TokenExchange(live, sessions, UsedTokens(engine), _note("issued", journal), verify_assertion)
     control = ControlPort(live, approvals, metrics, hold.vote, exchange.routes())
     return Parts(
