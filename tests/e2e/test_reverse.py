@@ -159,7 +159,7 @@ def test_the_challenge_leads_to_metadata_of_the_url_that_was_dialled(cast, url) 
     )
 
 
-@pytest.mark.parametrize("host", ["localhost:{port}", "gateway.example", "GATEWAY.example:80"])
+@pytest.mark.parametrize("host", ["localhost:{port}", "LOCALHOST:{port}", "localhost", "127.0.0.1:80"])
 def test_the_resource_is_told_by_the_name_that_was_dialled(cast, url, host) -> None:
     host = host.format(port=url.port)
     origin = "http://" + host.lower().removesuffix(":80")
