@@ -57,7 +57,13 @@ def test_paths_are_absolute_and_know_the_home_folder(monkeypatch, tmp_path) -> N
 
 @pytest.mark.parametrize("name", [option.key for option in OPTIONS])
 def test_a_known_option_passes(name) -> None:
-    check_names([name, "listen_port"])
+    check_names([name])
+
+
+def test_every_unknown_option_is_named_at_once() -> None:
+    with pytest.raises(CoatcheckError) as caught:
+        check_names(["emudhra_old", "coatcheck_policy", "emudhra"])
+    assert [problem.where for problem in caught.value.problems] == ["emudhra", "emudhra_old"]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ from coatcheck.proxy.self_test import self_test
 from coatcheck.proxy.wire import WireGate
 from coatcheck.sessions.read import open_session
 from coatcheck.sessions.recorder import SessionRecorder
-from coatcheck.settings import OPTIONS, Settings, check_names, read_settings
+from coatcheck.settings import OPTIONS, Settings, read_settings
 from coatcheck.vault.crypto import Sealer
 from coatcheck.vault.keys import find_master_key
 from coatcheck.vault.scrub import ScrubberCache
@@ -184,13 +184,14 @@ class Gateway:
                 _refuse_start(error)
 
     def _start_up(self) -> None:
-        check_names(ctx.options.deferred)
+        scripts = ctx.master.addons.get("scriptloader").addons
+        lockdown.check_scripts(self, scripts)
+        if len(scripts) == 1:  # the options of later scripts are not declared yet; `running` looks then
+            lockdown.check_unknown(ctx.options)
         lockdown.check_environment(os.environ)
         given = {option.name: getattr(ctx.options, option.key) for option in OPTIONS}
         settings = read_settings(given, os.environ)
-        if ctx.options.scripts and Path(ctx.options.scripts[0]).stem != "gateway":
-            raise CoatcheckError("the gateway must be the first script", where="scripts")
-        given_names = lockdown.given_names(sys.argv[1:], lockdown.config_text(ctx.options.confdir))
+        given_names = lockdown.given_names(sys.argv[1:], lockdown.config_texts(ctx.options.confdir))
         lockdown.check_given(ctx.options, given_names)
         settings.state.check()
         self._parts = parts = build(settings)
@@ -209,6 +210,7 @@ class Gateway:
             return
         parts = self._parts
         try:
+            lockdown.check_unknown(ctx.options)
             await parts.journal.append(
                 "lifecycle",
                 lifecycle_record(event="started", version=__version__, policy=parts.live.policy.sha256),
@@ -225,6 +227,8 @@ class Gateway:
             task = asyncio.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        for script in ctx.options.scripts[1:]:
+            logger.warning("also loaded: %s: code in the gateway's process, trusted like it", script)
         logger.info("coatcheck %s is ready, policy %s", __version__, parts.live.policy.sha256[:12])
 
     def done(self) -> Awaitable[None] | None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from coatcheck.errors import CoatcheckError
+from coatcheck.errors import CoatcheckError, Problem
 from coatcheck.state import StateDirectory
 
 
@@ -87,13 +87,17 @@ def read_settings(given: Mapping[str, str], environ: Mapping[str, str]) -> Setti
 
 
 def check_names(names: Collection[str]) -> None:
-    """Raises `CoatcheckError` for each name that starts with `coatcheck_` and is no option."""
+    """Raises `CoatcheckError` for every name that is no option: `names` are those that mitmproxy did not know."""
     known = [option.key for option in OPTIONS]
-    for name in sorted(names):
-        if name.startswith("coatcheck") and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+    problems = []
+    for name in sorted(set(names) - set(known)):
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"leave {name} out"
+        if name.startswith("coatcheck"):
             hint = f"did you mean {close[0]!r}?" if close else f"options are: {', '.join(known)}"
-            raise CoatcheckError("unknown option", where=name, hint=hint)
+        problems.append(Problem(name, "unknown option", hint))
+    if problems:
+        raise CoatcheckError(problems)
 
 
 def parse_address(text: str, *, where: str) -> tuple[str, int]:

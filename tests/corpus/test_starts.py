@@ -65,12 +65,44 @@ def test_a_config_file_with_options_that_must_hold_refuses_to_start_and_names_ea
     assert [name for name in FORBIDDEN if f"error: {name}:" not in said] == []
 
 
+@pytest.mark.attack("HTTP-52")
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        pytest.param("emudhra: true\nemudhra_old: true\n", ["emudhra", "emudhra_old"], id="not known"),
+        pytest.param("no_such_option: 1\n", ["no_such_option"], id="nobodys"),
+        pytest.param("coatcheck_polcy: /x\n", ["coatcheck_polcy"], id="mistyped"),
+        pytest.param("{'rawtcp': true, \"http2\": true}\n", ["rawtcp", "http2"], id="defaults that must not hold"),
+    ],
+)
+@pytest.mark.parametrize("name", ["config.yaml", "config.yml"])
+def test_a_config_file_is_held_to_the_same_however_it_is_written(gateway, tmp_path, name, text, named) -> None:
+    config = tmp_path / ".mitmproxy" / name
+    config.parent.mkdir()
+    config.write_text(text)
+    done = ended(gateway, home=tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert [option for option in named if f"error: {option}:" not in said] == []
+
+
+def test_a_config_file_that_sets_what_an_operator_may_set_starts(place, tmp_path) -> None:
+    config = tmp_path / ".mitmproxy" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text("termlog_verbosity: warn\nweb_port: 9999\n")
+    environment = {"HOME": str(tmp_path)}
+    with Gateway(place.policy, place.state, output=tmp_path / "out", environment=environment) as gateway:
+        assert gateway.is_ready()
+
+
 @pytest.mark.attack("HTTP-52", "HTTP-53", "HTTP-59")
 @pytest.mark.parametrize(
     "option",
     [
         "emudhra=true",
         "emudhra_old=true",
+        "emudhra",
+        "no_such_option=1",
         "ignore_hosts=^bank:",
         "stream_large_bodies=1k",
         "ssl_verify_upstream_trusted_ca=/tmp/x",
@@ -127,4 +159,27 @@ def test_a_gateway_that_is_not_the_first_script_refuses_to_start(gateway, tmp_pa
     gateway.command = (*gateway.command[:at], "-s", str(script), *gateway.command[at:])
     done = ended(gateway)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "error:" in done.stdout + done.stderr
+    assert "error: scripts:" in done.stdout + done.stderr
+
+
+@pytest.fixture
+def later(tmp_path) -> Path:
+    """A script of the operator's own, with an option of its own."""
+    script = tmp_path / "later.py"
+    script.write_text("def load(loader):\n    loader.add_option('later_on', bool, False, 'x')\n")
+    return script
+
+
+@pytest.mark.attack("FAIL-13")
+def test_another_script_may_come_after_the_gateway_and_is_named_in_the_log(place, tmp_path, later) -> None:
+    more = ("-s", str(later), "--set", "later_on=true")
+    with Gateway(place.policy, place.state, output=tmp_path / "out", more=more) as gateway:
+        assert gateway.is_ready()
+    assert f"also loaded: {later}" in (tmp_path / "out").read_text()
+
+
+@pytest.mark.attack("HTTP-52")
+def test_an_option_that_no_script_declares_refuses_to_start_beside_another_script(gateway, later) -> None:
+    done = ended(gateway, "-s", str(later), "--set", "later_off=true")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "error: later_off: unknown option" in done.stdout + done.stderr

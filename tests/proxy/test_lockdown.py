@@ -1,7 +1,10 @@
 """Options that must hold."""
 
+import types
+
 import pytest
 from mitmproxy import exceptions, options
+from mitmproxy.addons.script import Script
 
 from coatcheck.errors import CoatcheckError
 from coatcheck.proxy import lockdown
@@ -18,11 +21,54 @@ from coatcheck.proxy import lockdown
     ],
 )
 def test_a_name_in_the_command_line_counts_as_given(arguments: list[str], name: str) -> None:
-    assert name in lockdown.given_names(arguments, "")
+    assert name in lockdown.given_names(arguments)
 
 
-def test_a_name_in_the_config_file_counts_as_given() -> None:
-    assert lockdown.given_names([], "rawtcp: true\n# http2: x\nmode:\n  - a: b\n") == {"rawtcp", "mode"}
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rawtcp: true\n# http2: x\nmode:\n  - a: b\n",
+        "{rawtcp: true, mode: [a]}",
+        "'rawtcp': true\n\"mode\" : [a]\n",
+        "---\n  rawtcp: true\n  mode: [a]\n",
+    ],
+    ids=["block", "flow", "quoted", "indented"],
+)
+def test_a_name_in_a_config_file_counts_as_given_however_it_is_written(text: str) -> None:
+    assert lockdown.given_names([], ["", text]) == {"rawtcp", "mode"}
+
+
+def test_no_config_file_gives_nothing() -> None:
+    assert lockdown.given_names([], []) == lockdown.given_names([], ["", "# nothing\n"]) == set()
+
+
+def script(*addons: object) -> Script:
+    """A loaded script, as mitmproxy keeps it."""
+    made = Script.__new__(Script)
+    made.ns = types.ModuleType("script")
+    made.ns.addons = list(addons)
+    return made
+
+
+def test_the_gateway_is_what_the_first_script_loads_first() -> None:
+    gateway, other = object(), object()
+    lockdown.check_scripts(gateway, [script(gateway)])
+    lockdown.check_scripts(gateway, [script(gateway, other), script(other)])
+    unloaded = Script.__new__(Script)
+    unloaded.ns = None
+    for scripts in ([], [script()], [script(other), script(gateway)], [script(other, gateway)], [unloaded]):
+        with pytest.raises(CoatcheckError):
+            lockdown.check_scripts(gateway, scripts)
+
+
+def test_an_option_that_nobody_declared_is_an_error_and_one_of_mitmwebs_is_not() -> None:
+    opts = options.Options()
+    opts.update_defer(web_port=8081)
+    lockdown.check_unknown(opts)
+    opts.set("emudhra=true", "emudhra_old", defer=True)
+    with pytest.raises(CoatcheckError) as caught:
+        lockdown.check_unknown(opts)
+    assert [problem.where for problem in caught.value.problems] == ["emudhra", "emudhra_old"]
 
 
 def test_defaults_may_start() -> None:

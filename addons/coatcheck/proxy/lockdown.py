@@ -10,12 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mitmproxy import exceptions
+from mitmproxy import exceptions, optmanager
+from mitmproxy.addons.script import Script
 from mitmproxy.options import Options
 
 from coatcheck.errors import CoatcheckError, Problem
 from coatcheck.policy.model import Server
-from coatcheck.settings import OPTIONS, Settings
+from coatcheck.settings import OPTIONS, Settings, check_names
 
 FORCED: Mapping[str, Any] = {
     "rawtcp": False,
@@ -66,23 +67,43 @@ RUNNING = frozenset(
 
 
 _ARGUMENT = re.compile(r"^--set(?:=|\n)([a-z0-9_]+)|^--(?!set\b)([a-z0-9-]+)", re.MULTILINE)
-_CONFIG_KEY = re.compile(r"^([a-z0-9_]+)\s*:", re.MULTILINE)
 
 
-def given_names(arguments: Sequence[str], config: str) -> set[str]:
-    """The option names in a command line and in the text of a `config.yaml`, whatever their values.
+def given_names(arguments: Sequence[str], configs: Collection[str] = ()) -> set[str]:
+    """The option names in a command line and in the texts of `config.yaml` files, whatever their values.
 
     A value that happens to be mitmproxy's default cannot be told from one not given by looking at the options.
     """
     found = {match[1] or match[2] for match in _ARGUMENT.finditer("\n".join(arguments))}
-    found |= {match[1] for match in _CONFIG_KEY.finditer(config)}
-    return {name.replace("-", "_").removeprefix("no_") for name in found}
+    names = {name.replace("-", "_").removeprefix("no_") for name in found}
+    return names.union(*map(optmanager.parse, configs))
 
 
-def config_text(folder: str) -> str:
+def config_texts(folder: str) -> list[str]:
     """What mitmproxy read its options from before the gateway chose a `confdir` of its own."""
     paths = [Path(folder).expanduser() / name for name in ("config.yaml", "config.yml")]
-    return "\n".join(path.read_text(errors="replace") for path in paths if path.is_file())
+    return [path.read_text(errors="replace") for path in paths if path.is_file()]
+
+
+def check_scripts(gateway: object, scripts: Sequence[Script]) -> None:
+    """Raises `CoatcheckError` unless this gateway is what the first script loads first.
+
+    A script's name says nothing: any file can be called `gateway.py`. Scripts after it are the operator's own: they
+    see flows after they were decided, and what they change is not sent. Two gateways are never first both.
+    """
+    first = scripts[0].ns if scripts else None
+    loaded = list(getattr(first, "addons", ()))
+    if not loaded or loaded[0] is not gateway:
+        hint = "give -s addons/gateway.py once, before every other -s"
+        raise CoatcheckError("the gateway must be the first script, and there once", where="scripts", hint=hint)
+
+
+def check_unknown(options: Options) -> None:
+    """Raises `CoatcheckError` for options that nobody declared, wherever they were given.
+
+    mitmproxy keeps them for an addon to come and says nothing. Those of mitmweb may stand in a file for both.
+    """
+    check_names(options.deferred.keys() - OPERATORS)
 
 
 def check_environment(environ: Mapping[str, str]) -> None:
