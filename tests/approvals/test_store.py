@@ -306,3 +306,38 @@ def test_the_table_can_be_made_in_postgresql():
     text = str(CreateTable(approvals, if_not_exists=True).compile(dialect=postgresql.dialect()))
     assert "CREATE TABLE IF NOT EXISTS approvals" in text
     assert "created_at BIGINT NOT NULL" in text
+
+
+class Unwritable(Exception):
+    """The journal cannot be written."""
+
+
+def refuse(_approval):
+    raise Unwritable
+
+
+def test_what_cannot_be_written_down_does_not_happen(store, ask_for, vote_of, now):
+    with pytest.raises(Unwritable):
+        store.find_or_ask(ask_for(), now=now, expires=QUARTER, record=refuse)
+    assert store.recent() == []
+    asked, is_new = store.find_or_ask(ask_for(), now=now, expires=QUARTER)
+    assert is_new
+    with pytest.raises(Unwritable):
+        store.vote(asked.id, vote_of("ada"), now=now, record=refuse)
+    with pytest.raises(Unwritable):
+        store.settle(asked.id, "expired", now=now, record=refuse)
+    assert store.get(asked.id) == asked
+    store.vote(asked.id, vote_of("ada"), now=now)
+    with pytest.raises(Unwritable):
+        store.use(asked.id, call_digest=asked.question.call_digest, now=now, record=refuse)
+    assert store.get(asked.id).state == "approved"
+
+
+def test_what_is_written_down_is_the_approval_as_the_change_leaves_it(store, ask_for, vote_of, now):
+    written = []
+    asked, _ = store.find_or_ask(ask_for(), now=now, expires=QUARTER, record=written.append)
+    store.find_or_ask(ask_for(), now=now, expires=QUARTER, record=written.append)  # joins: nothing changes
+    voted = store.vote(asked.id, vote_of("ada"), now=now, record=written.append)
+    assert store.use(asked.id, call_digest=asked.question.call_digest, now=now, record=written.append)
+    assert not store.use(asked.id, call_digest=asked.question.call_digest, now=now, record=written.append)
+    assert written == [asked, voted, store.get(asked.id)]

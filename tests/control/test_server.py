@@ -12,7 +12,7 @@ from coatcheck.approvals.model import Approval, Question, Vote
 from coatcheck.approvals.store import ApprovalStore
 from coatcheck.control.metrics import Metrics
 from coatcheck.control.server import ControlPort
-from coatcheck.errors import CoatcheckError
+from coatcheck.errors import CoatcheckError, JournalError
 from coatcheck.identity.keys import KeySource
 from coatcheck.identity.verify import Verifier
 from coatcheck.journal.encoding import encode_fields
@@ -236,6 +236,16 @@ async def test_a_reviewers_verdict_counts(port, verdict, state) -> None:
     ]
     assert port.approvals.get(approval).state == state
     assert len(port.journaled) == 1
+
+
+async def test_a_vote_that_cannot_be_journaled_is_told_to_its_reviewer(port) -> None:
+    async def cannot(_approval_id: str, _vote: Vote) -> Approval:
+        raise JournalError("the journal is not open")
+
+    approval = port.ask()
+    port.control.vote = cannot
+    response = await port.decide(approval, port.token("sre"))
+    assert (response.code, reason(response)) == (503, "journal-unavailable")
 
 
 async def test_a_second_vote_is_a_conflict(port) -> None:

@@ -438,3 +438,22 @@ async def test_a_journal_that_cannot_be_written_lets_no_held_call_go(desk) -> No
     with pytest.raises(JournalError):
         await asyncio.wait_for(task, 5)
     assert not flow.intercepted
+
+
+async def test_a_vote_that_cannot_be_journaled_does_not_count(desk) -> None:
+    flow = desk.flow(call())
+    task = await desk.held(flow)
+    desk.journal.close()
+    with pytest.raises(JournalError):
+        await desk.vote(flow)
+    assert desk.state_of(flow) == "pending"
+    task.cancel()
+
+
+async def test_each_step_names_the_exchange_it_is_of(desk) -> None:
+    flow = desk.flow(call())
+    task = await desk.held(flow)
+    await desk.vote(flow)
+    await asyncio.wait_for(task, 5)
+    steps = [one for one in records(desk.folder / "state" / "journal") if one["kind"] == "approval"]
+    assert [(step["event"], step["exchange"]) for step in steps] == [("asked", "x-1"), ("voted", None), ("used", "x-1")]

@@ -3,18 +3,20 @@
 Law: an approval is decided once and used once, whoever races whom. Each change is one transaction that begins by
 writing the row, so that a second one waits and then sees what the first did.
 Law: at most one approval is open for one call of one caller under one policy: a retry joins it.
+Law: written before effect: a change is committed after its record is, and not at all where that cannot be written.
+A process that ends between the two leaves a record of what did not happen yet, never a change without a record.
 Law: time is on nobody's side: what was written later than now plus a minute cannot be used.
 """
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
+from sqlalchemy import Connection, Engine, RowMapping, Update, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -40,6 +42,13 @@ _HINTS = {
     "expired": "the caller has to ask again",
 }
 _OPEN = ("pending", "approved")
+
+type Record = Callable[[Approval], None]
+"""Writes down an approval as a change leaves it, while the change can still be given up: by raising."""
+
+
+def _no_record(_approval: Approval) -> None:
+    """Where no journal is at hand: on the command line. The gateway journals all votes before one has an effect."""
 
 
 class ApprovalStore:
@@ -71,7 +80,9 @@ class ApprovalStore:
                 self._insert(connection, approval, open_key=None)
                 return approval
 
-    def find_or_ask(self, question: Question, *, now: datetime, expires: timedelta) -> tuple[Approval, bool]:
+    def find_or_ask(
+        self, question: Question, *, now: datetime, expires: timedelta, record: Record = _no_record
+    ) -> tuple[Approval, bool]:
         """The open approval (pending, or approved and not used) for this very call, or a new one; and whether it is
         new. The same call: caller, token's issuer and subject, server, `call_digest`, rules, reviewers, policy.
         """
@@ -85,6 +96,7 @@ class ApprovalStore:
                     return _approval(row), False
                 approval = _new(question, now, expires)
                 self._insert(connection, approval, open_key=key)
+                record(approval)
                 return approval, True
 
     def get(self, approval_id: str) -> Approval | None:
@@ -110,7 +122,7 @@ class ApprovalStore:
         with self._transaction() as connection:
             return [_approval(row) for row in connection.execute(query).mappings()]
 
-    def vote(self, approval_id: str, vote: Vote, *, now: datetime) -> Approval:
+    def vote(self, approval_id: str, vote: Vote, *, now: datetime, record: Record = _no_record) -> Approval:
         """Counts one person's vote, and decides where that suffices; returns the approval as it then is.
 
         Raises `ApprovalError`: `unknown`, `already decided`, `expired`, `already voted`, `own call`,
@@ -122,11 +134,12 @@ class ApprovalStore:
             after = _expire(approval, now) if refused == "expired" else _count(approval, vote, now)
             if refused in (None, "expired"):
                 _write(connection, after)
+                record(after)
         if refused is not None:
             raise ApprovalError(refused, where=approval_id, hint=_HINTS.get(refused))
         return after
 
-    def use(self, approval_id: str, *, call_digest: str, now: datetime) -> bool:
+    def use(self, approval_id: str, *, call_digest: str, now: datetime, record: Record = _no_record) -> bool:
         """Spends an approved approval on the call it was given for: True once, for one caller, in time."""
         change = (
             update(approvals)
@@ -137,10 +150,16 @@ class ApprovalStore:
             .where(approvals.c.decided_at <= now + CLOCK_SKEW)
             .values(state="used", open_key=None)
         )
-        with self._transaction() as connection:
-            return connection.execute(change).rowcount == 1
+        return self._change(approval_id, change, record)
 
-    def settle(self, approval_id: str, state: Literal["expired", "withdrawn", "orphaned"], *, now: datetime) -> bool:
+    def settle(
+        self,
+        approval_id: str,
+        state: Literal["expired", "withdrawn", "orphaned"],
+        *,
+        now: datetime,
+        record: Record = _no_record,
+    ) -> bool:
         """Ends a pending approval without a vote; False where it was not pending any more."""
         change = (
             update(approvals)
@@ -148,8 +167,16 @@ class ApprovalStore:
             .where(approvals.c.state == "pending")
             .values(state=state, decided_at=now, open_key=None)
         )
+        return self._change(approval_id, change, record)
+
+    def _change(self, approval_id: str, change: Update, record: Record) -> bool:
+        """Whether the change applied, and is recorded."""
         with self._transaction() as connection:
-            return connection.execute(change).rowcount == 1
+            if connection.execute(change).rowcount != 1:
+                return False
+            changed = select(approvals).where(approvals.c.id == approval_id)
+            record(_approval(connection.execute(changed).mappings().one()))
+            return True
 
     def orphan_all(self, *, now: datetime) -> int:
         """At start-up: what this gateway's last life left pending has no client any more. Returns how many."""

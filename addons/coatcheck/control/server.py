@@ -16,7 +16,7 @@ import tornado.web
 from coatcheck.approvals.model import Approval, ApprovalError, Verdict, Vote, as_json, canonical_id
 from coatcheck.approvals.store import ApprovalStore
 from coatcheck.control.metrics import Metrics
-from coatcheck.errors import CoatcheckError, Refusal
+from coatcheck.errors import CoatcheckError, JournalError, Refusal
 from coatcheck.identity.match import match_reviewers
 from coatcheck.identity.tokens import find_token
 from coatcheck.live import Live, utc_now
@@ -191,6 +191,9 @@ class ApprovalOne(_ReviewerHandler):
             approval = await self.port.vote(approval.id, Vote(entry, person, verdict, utc_now(), reason))
         except ApprovalError as error:
             self.fail(409, "not-decidable", str(error))
+            return
+        except JournalError:
+            self.fail(503, "journal-unavailable", "the journal cannot be written, so the vote does not count")
             return
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps(as_json(approval)))

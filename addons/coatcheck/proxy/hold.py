@@ -108,7 +108,7 @@ class HoldCall:
             if exchange.caller is not None and exchange.caller.exchanged is not None:  # it may have been revoked since
                 await self._sessions.renew(exchange.caller.exchanged.jti, self._live.policy, now=utc_now())
             self._decide_again(flow, exchange, shown, approval.question)
-        await self._conclude(held)
+        await self._conclude(held, exchange)
 
     # -- asking ------------------------------------------------------------------------------------------------
 
@@ -132,11 +132,10 @@ class HoldCall:
             policy=exchange.policy.sha256,
         )
         now = utc_now()
-        approval, is_new = await asyncio.to_thread(
-            self._approvals.find_or_ask, question, now=now, expires=decision.expires
+        record = self._recorder("asked", exchange)
+        approval, _ = await asyncio.to_thread(
+            self._approvals.find_or_ask, question, now=now, expires=decision.expires, record=record
         )
-        if is_new:
-            await self._journal_step("asked", approval)
         return approval
 
     def _shown_arguments(self, exchange: Exchange) -> str:
@@ -214,9 +213,9 @@ class HoldCall:
             self._show(held.flow)
 
     async def vote(self, approval_id: str, vote: Vote) -> Approval:
-        """Stores and journals a vote. Raises `ApprovalError`."""
-        approval = await asyncio.to_thread(self._approvals.vote, approval_id, vote, now=vote.at)
-        await self._journal.append("approval", approval_record(event="voted", approval=approval, vote=vote))
+        """Journals and stores a vote. Raises `ApprovalError`, and `JournalError`: then the vote does not count."""
+        record = self._recorder("voted", vote=vote)
+        approval = await asyncio.to_thread(self._approvals.vote, approval_id, vote, now=vote.at, record=record)
         for held in self._held:
             if held.approval.id == approval_id and approval.state != "pending":
                 held.settle(approval.state)
@@ -234,7 +233,7 @@ class HoldCall:
 
     # -- after -------------------------------------------------------------------------------------------------
 
-    async def _conclude(self, held: Held) -> None:
+    async def _conclude(self, held: Held, exchange: Exchange) -> None:
         """Turns the state into passage, used up exactly once, or a refusal."""
         approval, now = held.approval, utc_now()
         if held.has_left:
@@ -246,17 +245,35 @@ class HoldCall:
             held.state = "expired"
         if held.state == "approved":
             digest = approval.question.call_digest
-            is_first = await asyncio.to_thread(self._approvals.use, approval.id, call_digest=digest, now=now)
-            await self._journal_step("used" if is_first else "approved", approval)
-            if is_first:
+            record = self._recorder("used", exchange)
+            if await asyncio.to_thread(self._approvals.use, approval.id, call_digest=digest, now=now, record=record):
                 return
+            await self._journal_step("approved", approval)
         elif held.state == "denied":
             await self._journal_step("denied", approval)
         raise refusal_for(approval, held.state)
 
     async def _settle(self, approval: Approval, state: Literal["expired", "withdrawn"], now: datetime) -> None:
-        await asyncio.to_thread(self._approvals.settle, approval.id, state, now=now)
-        await self._journal_step(state, approval)
+        await asyncio.to_thread(self._approvals.settle, approval.id, state, now=now, record=self._recorder(state))
+
+    def _recorder(
+        self, event: ApprovalEvent, exchange: Exchange | None = None, vote: Vote | None = None
+    ) -> Callable[[Approval], None]:
+        """What journals a change of an approval, called in the thread that is about to commit it.
+
+        A crash between the two leaves a step in the journal that the database does not show, and the call is not
+        sent: it goes only after the commit. The other way round a call could be sent for votes that nobody wrote down.
+        """
+        loop = asyncio.get_running_loop()
+
+        def record(approval: Approval) -> None:
+            step: ApprovalEvent = "expired" if approval.state == "expired" else event
+            fields = approval_record(
+                event=step, approval=approval, exchange=exchange.id if exchange else None, vote=vote
+            )
+            asyncio.run_coroutine_threadsafe(self._journal.append("approval", fields), loop).result()
+
+        return record
 
     async def _journal_step(self, event: ApprovalEvent, approval: Approval) -> None:
         """Journals the approval as it stands now, with every vote: some are cast where no journal is at hand."""

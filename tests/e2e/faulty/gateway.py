@@ -1,16 +1,21 @@
 """The gateway with one thing broken on purpose, named by COATCHECK_TEST_FAULT: for tests that it then fails closed.
 
 `raise:STAGE.HOOK` makes that stage's hook raise; `cancel:` and `memory:` raise CancelledError and MemoryError;
+`kill:before:STEP`, `kill:after:STEP` end the process by SIGKILL beside the writing of a step to the journal (an
+approval's event, or `request`), and `kill:after:METHOD` after a method of the approvals' store has committed;
 `edit` adds an addon that edits requests after their release; `edit-unchecked` also removes the wire gate's
 digest check, to show that the check is what stops the edit.
 """
 
 import asyncio
 import os
+import signal
 
 from mitmproxy import http
 
 from coatcheck import chain
+from coatcheck.approvals.store import ApprovalStore
+from coatcheck.journal.writer import JournalWriter
 from coatcheck.proxy import (
     authorize,
     guard,
@@ -63,6 +68,34 @@ class AnyDigest:
 ANY_DIGEST = AnyDigest()
 
 
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_at(when: str, step: str) -> None:
+    """Ends the process before or after a step is written down, or after it is committed."""
+    if committed := getattr(ApprovalStore, step, None):
+
+        def then_die(self, *args, **kwargs):
+            committed(self, *args, **kwargs)
+            die()
+
+        setattr(ApprovalStore, step, then_die)
+        return
+    append = JournalWriter.append
+
+    async def append_or_die(self, kind, fields):
+        is_it = step == (fields["event"] if kind == "approval" else kind)
+        if is_it and when == "before":
+            die()
+        number = await append(self, kind, fields)
+        if is_it:
+            die()
+        return number
+
+    JournalWriter.append = append_or_die
+
+
 def spoil(fault: str) -> None:
     kind, _, where = fault.partition(":")
     if kind in ERRORS:
@@ -76,6 +109,8 @@ def spoil(fault: str) -> None:
             raise ERRORS[kind]("spoilt")
 
         setattr(STAGES[stage], hook, broken_async if asynchronous else broken)
+    if kind == "kill":
+        kill_at(*where.split(":"))
     if fault == "edit-unchecked":
         chain.self_test = lambda *_: None  # it would not start
         wire.digest_of = lambda _request: ANY_DIGEST
