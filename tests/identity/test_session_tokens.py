@@ -18,7 +18,7 @@ from coatcheck.identity.match import match_identity
 from coatcheck.identity.session_store import SessionStore
 from coatcheck.identity.session_tables import CHANGES, KEYS, TOKENS
 from coatcheck.identity.session_tokens import SessionTokens
-from coatcheck.policy.model import Identity, IssuerSpec, Policy
+from coatcheck.policy.model import Identity, IssuerSpec, Policy, SamlTrust
 from coatcheck.state import StateDirectory
 from coatcheck.vault.crypto import Sealer
 
@@ -73,6 +73,20 @@ async def test_it_stands_for_the_same_claims_groups_and_identity(tokens, open_to
     again = match_identity(POLICY.identities, POLICY.issuers, verified, now=NOW)
     assert replace(again, exchanged=None, expires_at=caller().expires_at) == caller()
     assert verified.expires_at == datetime(2026, 11, 24, 13, 0, tzinfo=UTC)
+
+
+async def test_where_one_provider_is_an_issuer_of_tokens_and_of_assertions_it_goes_back_to_its_identitys(
+    tokens,
+) -> None:
+    saml = replace(POLICY.issuers["corp"], name="by-saml", algorithms=(), saml=SamlTrust((b"",)))
+    bots = {name: replace(POLICY.identities["bot"], name=name, issuer=name) for name in ("corp", "by-saml")}
+    policy = replace(POLICY, issuers={"corp": POLICY.issuers["corp"], "by-saml": saml}, identities=bots)
+    for name in bots:
+        first = Verified(name, "s", CLAIMS, "d" * 32, NOW + timedelta(minutes=5))
+        shown = match_identity(policy.identities, policy.issuers, first, now=NOW)
+        token, _ = tokens.issue(shown, policy, now=NOW)
+        again = await tokens.verify(token, policy, now=NOW)
+        assert (again.issuer, match_identity(policy.identities, policy.issuers, again, now=NOW).name) == (name, name)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
