@@ -173,6 +173,8 @@ async def test_without_saml_an_assertion_is_an_unsupported_type(port) -> None:
 
 
 async def test_with_saml_an_assertion_gives_a_session_token(port) -> None:
+    idp = IssuerSpec("idp", "urn:idp", (), saml=object())  # a stand-in's: it is not looked into here
+    port.live.policy = replace(port.live.policy, issuers=port.live.policy.issuers | {"idp": idp})
     port.listen(with_saml=True)
     status, answer = await port.exchange(encoded(b"<good/>"), subject_token_type=SAML2)
     assert status == 200
