@@ -161,6 +161,20 @@ CASES: dict[str, Case] = {
     "MCP-43": Case("a list that shows more than is allowed", "filtered; each call decided anew"),
     "MCP-46": Case("a server that asks the client", "only what a rule allows; else the server gets an error"),
     "MCP-47": Case("an answer that is neither JSON nor a stream", "502"),
+    "POL-01": Case("a misspelt key, of a file, a section or a rule", "does not load, with its place and a suggestion"),
+    "POL-02": Case("text that is no YAML; tabs, NUL, a byte order mark", "does not load; the mark does no harm"),
+    "POL-04": Case("two documents in one file", "does not load"),
+    "POL-05": Case("a key twice", "does not load"),
+    "POL-07": Case("anchors and aliases", "does not load"),
+    "POL-08": Case("tags", "does not load"),
+    "POL-10": Case("words of YAML 1.1 where true or false is meant", "does not load"),
+    "POL-11": Case("numbers that are not plain", "does not load"),
+    "POL-13": Case("thousands of levels; more than 1 MB", "does not load, at once"),
+    "POL-14": Case("a host with a wildcard", "does not load"),
+    "POL-16": Case("rules that contradict each other, in any order", "the deny wins, and explain says why"),
+    "POL-17": Case("a rule without who, server or what", "does not load"),
+    "POL-19": Case("a name that is not declared", "does not load"),
+    "POL-25": Case("a variable that is not set, or holds YAML", "does not load; a value is never read as YAML"),
 }
 
 SHOWN_ELSEWHERE: dict[str, tuple[str, ...]] = {
@@ -186,6 +200,48 @@ SHOWN_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "SSE-05": ("tests/mcp/test_sse.py::test_a_stream_is_read_as_every_client_reads_it",),
     "SSE-08": ("tests/mcp/test_sse.py::test_bytes_that_are_not_utf8_end_the_stream_after_the_events_before_them",),
     "SSE-10": ("tests/mcp/test_sse.py::test_an_event_that_is_too_large_ends_the_stream_and_nothing_of_it_leaves",),
+    "POL-01": (
+        "tests/policy/test_load.py::test_a_misspelt_key_is_not_reported_a_second_time_as_a_missing_one",
+        "tests/policy/test_command.py::test_check_reports_every_problem_with_its_place_and_a_hint",
+    ),
+    "POL-02": (
+        "tests/policy/test_source.py::test_what_could_be_read_two_ways_is_refused_with_its_place",
+        "tests/policy/test_source.py::test_a_byte_order_mark_is_accepted",
+    ),
+    "POL-04": ("tests/policy/test_source.py::test_what_could_be_read_two_ways_is_refused_with_its_place",),
+    "POL-05": (
+        "tests/policy/test_source.py::test_what_could_be_read_two_ways_is_refused_with_its_place",
+        "tests/policy/test_source.py::test_every_duplicate_is_reported_at_once",
+    ),
+    "POL-07": (
+        "tests/policy/test_source.py::test_what_could_be_read_two_ways_is_refused_with_its_place",
+        "tests/policy/test_shape.py::test_a_policy_says_everything_once_and_in_full",
+    ),
+    "POL-08": ("tests/policy/test_source.py::test_what_could_be_read_two_ways_is_refused_with_its_place",),
+    "POL-10": ("tests/policy/test_shape.py::test_only_the_booleans_of_yaml_1_2_are_booleans",),
+    "POL-11": (
+        "tests/policy/test_source.py::test_a_plain_value_is_what_yaml_1_2_says_and_a_quoted_one_is_text",
+        "tests/policy/test_read_values.py::test_a_number_that_json_does_not_write_is_refused",
+    ),
+    "POL-13": (
+        "tests/policy/test_source.py::test_what_could_be_read_two_ways_is_refused_with_its_place",
+        "tests/policy/test_source.py::test_a_deep_file_is_refused_quickly",
+    ),
+    "POL-14": ("tests/policy/test_read_servers.py::test_a_server_is_one_place_spelt_one_way",),
+    "POL-16": (
+        "tests/policy/test_decide.py::test_the_strictest_matching_rule_wins_whatever_the_order",
+        "tests/policy/test_decide_laws.py::test_the_order_of_rules_never_matters",
+        "tests/policy/test_deny_laws.py::test_no_request_is_decided_less_strictly",
+    ),
+    "POL-17": ("tests/policy/test_read_rules.py::test_a_rule_says_who_where_and_what_and_every_name_means_something",),
+    "POL-19": (
+        "tests/policy/test_read_rules.py::test_a_rule_says_who_where_and_what_and_every_name_means_something",
+        "tests/policy/test_read_servers.py::test_a_credential_must_be_in_the_vault_where_its_names_are_known",
+    ),
+    "POL-25": (
+        "tests/policy/test_environment.py::test_a_variable_that_cannot_be_filled_in_is_told_once_at_its_place",
+        "tests/policy/test_environment.py::test_a_value_is_text_and_never_read_as_yaml",
+    ),
 }
 """Tests outside this folder that show a case, also or alone."""
 

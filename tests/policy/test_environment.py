@@ -129,3 +129,13 @@ def test_no_message_holds_what_the_environment_gave(draft, old, new, value):
 
 def test_the_named_places_are_these():
     assert PLACES == {"gateway": ("audience",), "issuers": ("issuer", "jwks_uri"), "servers": ("url",)}
+
+
+@pytest.mark.parametrize(
+    "value", ["https://a.test/\nrules: []", "{url: https://a.test/}", "https://a.test/ # x", "[x]"]
+)
+def test_a_value_is_text_and_never_read_as_yaml(draft, value):
+    text = draft.edited("url: https://api.githubcopilot.com/mcp/", "url: ${X}")
+    (what,) = [what for _, what, _ in draft.faults(text, environment={"X": value})]
+    assert what.startswith("url: not a URL")
+    assert draft.load(text, environment={"X": "https://a.test/"}).servers["github"].host == "a.test"
