@@ -8,7 +8,7 @@ from pathlib import Path
 
 from conformance_lib.differences import differences, table
 from conformance_lib.scene import WAYS, reaching
-from conformance_lib.suite import SUITES, Check, Suite, install, run_suite
+from conformance_lib.suite import CLIENT_SCENARIOS, SUITES, Check, Suite, install, run_suite
 from story.part import StoryError, end_in_order
 
 type Matrix = dict[str, dict[str, Sequence[Check]]]
@@ -33,6 +33,28 @@ def run_all(suites: Sequence[Suite], ways: Sequence[str], scenario: str | None, 
     return found
 
 
+def run_clients(suites: Sequence[Suite], ways: Sequence[str], scenario: str | None, folder: Path) -> Matrix:
+    """The suite's client scenarios with the SDK's client, each way. Raises `StoryError`."""
+    found: Matrix = {}
+    for suite in suites:
+        chosen = [scenario] if scenario else CLIENT_SCENARIOS[suite.name]
+        for way in ways:
+            print(f"conformance: {suite.name} client {way}", file=sys.stderr, flush=True)
+            results = folder / way / f"{suite.name}-client"
+            results.mkdir(parents=True)
+            checks: list[Check] = []
+            for name in chosen:
+                place = results / name
+                place.mkdir()
+                arguments = ["--command", f"{sys.executable} -m conformance_lib.client", "--scenario", name]
+                arguments += [*suite.client_arguments, "--timeout", "60000"]
+                checks += run_suite(suite, "client", arguments, place, {"CONFORMANCE_WAY": way})
+                if any("StoryError" in file.read_text() for file in place.glob("**/stderr.txt")):
+                    raise StoryError(f"{name}: the client did not go the way {way}; see {place}")
+            found.setdefault(f"{suite.name} client", {})[way] = checks
+    return found
+
+
 def report(matrix: Matrix) -> tuple[str, bool]:
     """What is printed, and whether all ways agree."""
     parts, agree = [], True
@@ -52,6 +74,9 @@ def main() -> None:
     parser.add_argument("--ways", default=",".join(WAYS), help=f"some of {','.join(WAYS)}; direct comes first")
     parser.add_argument("--suites", default=",".join(names), help=f"some of {','.join(names)}")
     parser.add_argument("--scenario", help="one scenario only")
+    parser.add_argument(
+        "--mode", choices=("server", "client", "both"), default="both", help="what is under test (both)"
+    )
     parser.add_argument("--keep", type=Path, help="a new folder for the suite's own results and all logs")
     arguments = parser.parse_args()
     ways, chosen = arguments.ways.split(","), arguments.suites.split(",")
@@ -62,7 +87,12 @@ def main() -> None:
     try:
         install()
         with tempfile.TemporaryDirectory(prefix="coatcheck-conformance-") as temporary:
-            matrix = run_all(suites, ways, arguments.scenario, arguments.keep or Path(temporary))
+            folder = arguments.keep or Path(temporary)
+            matrix: Matrix = {}
+            if arguments.mode != "client":
+                matrix |= run_all(suites, ways, arguments.scenario, folder)
+            if arguments.mode == "client" or (arguments.mode == "both" and not arguments.scenario):
+                matrix |= run_clients(suites, ways, arguments.scenario, folder)
     except StoryError as error:
         sys.exit(f"error: {error}")
     text, agree = report(matrix)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
+from coatcheck.journal.read import records
 from story.issuer import Issuer
 from story.part import LOOPBACK, Part, StoryError, accepts, clean_environment, free_port
 from story.processes import BareProxy, Gateway, run_cli
@@ -28,6 +29,8 @@ class Way:
 
     url: str
     environment: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    """What a client must send that can send headers of its own."""
 
 
 class Everything(Part):
@@ -60,7 +63,7 @@ def reaching(way: str, folder: Path) -> Iterator[Way]:
         credential = f"sk-live-{secrets.token_urlsafe(24)}"
         server = stack.enter_context(_started(Everything(folder / "server.out", credential)))
         issuer = stack.enter_context(Issuer())
-        policy, state = _set_up(folder, server, issuer, credential)
+        policy, state = _set_up(folder, issuer, server.port, "/mcp", credential)
         token = issuer.token(audience=AUDIENCE, lifetime=TOKEN_LIFETIME_SECONDS, repository_id=REPOSITORY_ID)
         if way == "proxy":
             gateway = stack.enter_context(_started(Gateway(policy, state, output=folder / "gateway.out", form="run")))
@@ -72,6 +75,30 @@ def reaching(way: str, folder: Path) -> Iterator[Way]:
         stack.enter_context(_started(Gateway(policy, state, output=folder / "gateway.out", form="run", more=more)))
         front = stack.enter_context(_started(_front(folder, port, token)))
         yield Way(f"http://localhost:{front.port}/mcp")
+
+
+@contextmanager
+def reaching_port(way: str, folder: Path, port: int, path: str) -> Iterator[Way]:
+    """The way to a server of the suite's own on `localhost:port`, for the client under test. Raises `StoryError`.
+
+    Raises it too where the way led past the gateway.
+    """
+    if way == "direct":
+        yield Way(f"http://localhost:{port}{path}")
+        return
+    with Issuer() as issuer:
+        policy, state = _set_up(folder, issuer, port, path)
+        token = issuer.token(audience=AUDIENCE, lifetime=TOKEN_LIFETIME_SECONDS, repository_id=REPOSITORY_ID)
+        listener = free_port()
+        more = ("--reverse", f"everything={LOOPBACK}:{listener}")
+        with _started(Gateway(policy, state, output=folder / "gateway.out", form="run", more=more)) as gateway:
+            if way == "proxy":
+                yield Way(f"http://localhost:{port}{path}", {"HTTP_PROXY": gateway.proxy_url(token), "NO_PROXY": ""})
+            else:
+                bearer = {"Authorization": f"Bearer {token}"}
+                yield Way(f"http://localhost:{listener}{path}", headers=bearer)
+            if not any(records(state / "journal", kind="request")):
+                raise StoryError("the client went past the gateway")
 
 
 @contextmanager
@@ -91,12 +118,16 @@ def _front(folder: Path, port: int, token: str) -> BareProxy:
     return BareProxy(folder, more=more)
 
 
-def _set_up(folder: Path, server: Everything, issuer: Issuer, credential: str) -> tuple[Path, Path]:
+def _set_up(folder: Path, issuer: Issuer, port: int, path: str, credential: str = "") -> tuple[Path, Path]:
+    """Policy and state for a server at `port`; with a `credential`, which the gateway puts in."""
     policy, state = folder / "policy.yaml", folder / "state"
-    names = {"audience": AUDIENCE, "issuer": issuer.url, "repository_id": REPOSITORY_ID, "port": server.port}
+    names = {"audience": AUDIENCE, "issuer": issuer.url, "repository_id": REPOSITORY_ID, "port": port, "path": path}
+    names["credential"] = "credential: everything-key" if credential else "# no credential"
     policy.write_text(Template(Path(__file__).with_name("policy.yaml.in").read_text()).substitute(names))
     where = ("--state", str(state), "--policy", str(policy))
     _cli("init", "--state", str(state))
+    if not credential:
+        return policy, state
     _cli("vault", "set", "everything-key", "--server", "everything", "--unsafe-plain-http", *where, stdin=credential)
     return policy, state
 

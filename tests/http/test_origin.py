@@ -55,6 +55,13 @@ def test_another_name_is_misdirected_on_loopback_and_taken_elsewhere(host) -> No
     check_loopback_host("0.0.0.0", host)
 
 
+def test_the_name_tokens_are_minted_for_is_served_on_loopback_too() -> None:
+    audience = "https://gateway.shop.example"
+    check_loopback_host("127.0.0.1", "gateway.shop.example", audience=audience)
+    with pytest.raises(Refusal, match="misdirected"):
+        check_loopback_host("127.0.0.1", "other.shop.example", audience=audience)
+
+
 @pytest.mark.parametrize("host", [None, "", "a b", "127.1"])
 def test_no_host_is_refused_on_loopback(host) -> None:
     with pytest.raises(Refusal):

@@ -27,15 +27,16 @@ def check_origin(origin: str | None, host: str | None) -> None:
         raise Refusal("origin-refused", "requests from another origin are not served", status=403)
 
 
-def check_loopback_host(listener: str, host: str | None) -> None:
-    """At a listener on loopback, refuses (421, `misdirected`) a `Host` that is not a name of loopback.
+def check_loopback_host(listener: str, host: str | None, *, audience: str = "") -> None:
+    """At a listener on loopback, refuses (421, `misdirected`) a `Host` that is neither a name of loopback nor the
+    host of the URL `audience`, by which a reverse proxy before the gateway may call it.
 
     `listener` is the host it was opened on. Elsewhere every name is taken: which ones lead there is not known here.
     """
     if not _is_loopback(listener):
         return
     name, _ = parse_authority(host or "", default_port=80)
-    if name != listener and not _is_loopback(name):
+    if name not in (listener, urlsplit(audience).hostname) and not _is_loopback(name):
         raise Refusal("misdirected", "the Host header is not a name of this machine", status=421)
 
 

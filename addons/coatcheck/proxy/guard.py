@@ -118,7 +118,7 @@ class Guard:
         server = exchange.policy.servers.get(entry.server) if entry is not None else None
         if entry is None or server is None:
             raise Refusal("unknown-host", "no server is behind this address", status=403)
-        check_loopback_host(entry.host, exchange.headers.get("host"))
+        check_loopback_host(entry.host, exchange.headers.get("host"), audience=exchange.policy.audience)
         return Target(server.scheme, server.host, server.port, via=server.name)
 
     @staticmethod
