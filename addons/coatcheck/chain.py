@@ -73,6 +73,8 @@ logger = logging.getLogger("coatcheck")
 VAULT_POLL_SECONDS = 2.0
 IDLE_POLL_SECONDS = 5.0
 DRAIN_SECONDS = 5.0
+SWITCH_SECONDS = 0.001
+"""How long a thread that works on a large body keeps the event loop waiting, each time that it wants to go on."""
 EXPORT_BYTES = 4 * 1024 * 1024
 """Sessions up to this size get their flow file when they close: about a second of work."""
 
@@ -202,6 +204,7 @@ class Gateway:
         dispatch.install(ctx.master.addons)
         # the hooks become this addon's own: mitmproxy cannot unload it without asking `done`
         vars(self).update(parts.stages.hooks)
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._locked = lockdown.snapshot(ctx.options)
 
     async def running(self) -> None:

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coatcheck.masking.masker import Masker
+from coatcheck.masking.detectors import DETECTORS
+from coatcheck.masking.masker import Masker, _Allowance
 from coatcheck.masking.protected import NOTHING
+from coatcheck.masking.strings import TooCostly
 from coatcheck.mcp.strict_json import dump_json
 from coatcheck.policy.model import MaskRule
 
@@ -487,7 +489,7 @@ def test_the_quick_search_and_the_thorough_one_agree(value, path):
     quick, thorough = Counter(), Counter()
     rules = masker(path, detect=EVERYTHING)
     shown = rules.mask_json(value, quick)
-    assert shown == rules._walked(value, thorough, NOTHING, 0, is_led=True, budget=0)
+    assert shown == rules._walked(value, thorough, NOTHING, 0, _Allowance(10**9), is_led=True)
     assert quick == thorough
 
 
@@ -547,3 +549,32 @@ def test_time_grows_with_the_size_of_the_value(grow):
 
     # Eight times the size: a linear masker takes about eight times as long, a quadratic one 64 times.
     assert seconds(64_000) < 24 * seconds(8_000) + 0.002
+
+
+ADDRESSES = "a@b.cc " * 50
+
+
+@pytest.mark.parametrize(
+    "value",
+    [ADDRESSES, [ADDRESSES], {"x": json.dumps({"y": ADDRESSES})}, {"x": json.dumps({"y": json.dumps([ADDRESSES])})}],
+    ids=["text", "array", "JSON in a string", "twice over"],
+)
+def test_what_has_too_many_places_to_look_at_is_not_masked_at_all(value) -> None:
+    every = masker(detect=EVERYTHING)
+    assert "a@b" not in json.dumps(every.mask_json(value, Counter(), places=500))
+    with pytest.raises(TooCostly):
+        every.mask_json(value, Counter(), places=20)
+
+
+def test_json_in_a_string_with_more_values_than_a_body_may_have_is_not_masked_at_all() -> None:
+    every = masker("$..ssn", detect=EVERYTHING)
+    fine, too_much = ({"x": json.dumps([{"ssn": "1"}, *[[]] * count])} for count in (1_000, 120_000))
+    assert '"1"' not in json.dumps(every.mask_json(fine, Counter()))
+    with pytest.raises(TooCostly):
+        every.mask_json(too_much, Counter())
+
+
+@given(st.text(st.sampled_from("a@b.c 4111-DE9"), max_size=80))
+def test_places_are_as_many_as_finds_to_within_a_small_factor(text) -> None:
+    for detector in DETECTORS.values():
+        assert len(list(detector.spans(text))) <= 7 * detector.places(text.encode())

@@ -11,19 +11,38 @@ from operator import is_
 
 from coatcheck.masking.protected import MESSAGE, NOTHING, Protected
 from coatcheck.masking.rules import REDACTED, Rules
-from coatcheck.masking.strings import Strings, looks_like_json, serialised
+from coatcheck.masking.strings import Strings, TooCostly, looks_like_json, serialised
 from coatcheck.masking.walk import Walk
 from coatcheck.mcp.call import Json
 from coatcheck.policy.model import MaskRule
 
 _EXPONENT = re.compile(rb"[0-9][eE]\+?[0-9]")
+MAX_PLACES = 100_000
+"""Places in one value, JSON in strings included, that detectors look at closely: several microseconds each."""
+
+
+class _Allowance:
+    """How many more places may be looked at, over all of a value."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, places: int) -> None:
+        self.left = places
+
+    def take(self, rules: Rules, text: str) -> None:
+        """Raises `TooCostly` where `text` has more than are left; a place takes a character at least."""
+        if len(text) > self.left // 2:
+            self.left -= rules.places(text.encode("utf-8", "surrogatepass"))
+        if self.left < 0:
+            raise TooCostly
 
 
 class Masker:
     """The masks of one server. `key` makes `as: hash` stable and impossible to guess from outside.
 
-    Safe to use from several threads: work on more than 64 KiB belongs in one, as it takes 10 ms and more.
-    Raises `ValueError` on an unknown detector or a path that cannot be parsed.
+    Safe to use from several threads: work on more than 16 KiB belongs in one, as it can take 10 ms and more.
+    Raises `ValueError` on an unknown detector or a path that cannot be parsed. Each method raises `TooCostly` where
+    more than `places` would have to be looked at.
     """
 
     def __init__(self, rules: Sequence[MaskRule], *, key: bytes) -> None:
@@ -32,19 +51,23 @@ class Masker:
     def __bool__(self) -> bool:
         return bool(self._rules.finds or self._rules.fields)
 
-    def mask_json(self, value: Json, hits: Counter[str], *, written: bytes | None = None) -> Json:
+    def mask_json(
+        self, value: Json, hits: Counter[str], *, written: bytes | None = None, places: int = MAX_PLACES
+    ) -> Json:
         """`value` masked; the same object when nothing changed. `hits` counts the finds by rule id.
 
         `written` is the value's JSON text, where there is one: most are told from it to hold nothing.
         """
-        return self._mask(value, hits, NOTHING, written)
+        return self._mask(value, hits, NOTHING, written, places)
 
-    def mask_text(self, text: str, hits: Counter[str]) -> str:
+    def mask_text(self, text: str, hits: Counter[str], *, places: int = MAX_PLACES) -> str:
         """`text` masked: as JSON where it is JSON (`fields` apply then), else by detectors."""
-        masked = self._mask(text, hits, NOTHING, None)
+        masked = self._mask(text, hits, NOTHING, None, places)
         return masked if isinstance(masked, str) else REDACTED
 
-    def mask_message(self, message: Json, hits: Counter[str], *, written: bytes | None = None) -> Json:
+    def mask_message(
+        self, message: Json, hits: Counter[str], *, written: bytes | None = None, places: int = MAX_PLACES
+    ) -> Json:
         """A JSON-RPC message, or a batch of them, masked but for what MCP needs (`protected.MESSAGE`).
 
         Field paths are tried from the message, from its `result`, from `result.structuredContent`, and inside
@@ -52,14 +75,15 @@ class Masker:
         comes back when nothing changed. `written` as for `mask_json`.
         """
         if isinstance(message, list):
-            masked = [self.mask_message(one, hits) for one in message]
+            masked = [self.mask_message(one, hits, places=places) for one in message]
             return message if all(map(is_, masked, message)) else masked
-        return self._mask(message, hits, MESSAGE, written)
+        return self._mask(message, hits, MESSAGE, written, places)
 
-    def _mask(self, value: Json, hits: Counter[str], keep: Protected, written: bytes | None) -> Json:
+    def _mask(self, value: Json, hits: Counter[str], keep: Protected, written: bytes | None, places: int) -> Json:
         if written is not None:
             if self._rules.may_hold(written):
-                return self._walked(value, hits, keep, 0, is_led=True, budget=2 * len(written))
+                budget = 2 * len(written)
+                return self._walked(value, hits, keep, 0, _Allowance(places), is_led=True, budget=budget)
             if _is_plain(written):
                 return value
         chunks = serialised(value)
@@ -68,16 +92,23 @@ class Masker:
                 break
         else:
             return value
-        return self._walked(value, hits, keep, 0, is_led=True, budget=2 * sum(map(len, chunks)))
-
-    def _mask_apart(self, value: Json, hits: Counter[str], level: int, is_led: bool) -> Json:
-        return self._walked(value, hits, NOTHING, level, is_led=is_led, budget=0)
+        budget = 2 * sum(map(len, chunks))
+        return self._walked(value, hits, keep, 0, _Allowance(places), is_led=True, budget=budget)
 
     def _walked(
-        self, value: Json, hits: Counter[str], keep: Protected, level: int, *, is_led: bool, budget: int
+        self,
+        value: Json,
+        hits: Counter[str],
+        keep: Protected,
+        level: int,
+        allowance: _Allowance,
+        *,
+        is_led: bool,
+        budget: int = 0,
     ) -> Json:
         """`value` searched, and walked through where something was found; by fields too where it `is_led`."""
         strings = Strings(value, level, self._rules.may_hold, budget=budget)
+        allowance.take(self._rules, strings.joined)
         spans = self._rules.spans(strings.joined)
         fields = self._rules.fields_in(strings.joined) if is_led else []
         if not spans and not fields:
@@ -86,7 +117,11 @@ class Masker:
         for text in strings.all if fields else strings.documents:
             if text not in found and looks_like_json(text, level):
                 found[text] = []
-        walk = Walk(self._rules, tuple([(field, 0) for field in fields]), found, strings, hits, level, self._mask_apart)
+
+        def mask_apart(apart: Json, hits: Counter[str], level: int, is_led: bool) -> Json:
+            return self._walked(apart, hits, NOTHING, level, allowance, is_led=is_led)
+
+        walk = Walk(self._rules, tuple([(field, 0) for field in fields]), found, strings, hits, level, mask_apart)
         return walk.node(value, walk.roots, keep)
 
 

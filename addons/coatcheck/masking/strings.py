@@ -13,11 +13,17 @@ from typing import Any
 
 from coatcheck.errors import Refusal
 from coatcheck.mcp.call import Json
+from coatcheck.mcp.size import check_size
 from coatcheck.mcp.strict_json import parse_json
 
 type Span = tuple[int, int, int]
 """Where a find starts and ends in a text, and which of the searches found it."""
 type Document = dict[str, Json] | list[Json]
+
+
+class TooCostly(Exception):
+    """A value holds so much that may have to be masked that it is not masked at all."""
+
 
 MAX_TEXT_JSON = 1024 * 1024
 """Characters of a string that is still read as JSON."""
@@ -163,9 +169,20 @@ def looks_like_json(text: str, level: int) -> bool:
 
 
 def document_in(text: str) -> Document | None:
-    """The object or array that a string holds as JSON, strictly parsed; None where it holds none."""
+    """The object or array that a string holds as JSON, strictly parsed; None where it holds none.
+
+    Raises `TooCostly` where it holds more values than a body may have: it is not left unread, nor read at any cost.
+    """
     try:
-        document = parse_json(text.encode())
+        data = text.encode()
+    except UnicodeEncodeError:
+        return None
+    try:
+        check_size(data)
+    except Refusal:
+        raise TooCostly from None
+    try:
+        document = parse_json(data)
     except (Refusal, UnicodeEncodeError):
         return None
     return document if isinstance(document, dict | list) else None

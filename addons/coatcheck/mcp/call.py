@@ -35,8 +35,8 @@ class Call:
     def digest(self) -> str:
         """SHA-256 (hex) of what is asked for: kind, method, name and parameters, not the id."""
         content = [self.kind, self.method, self.name, dict(self.params)]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
     def title(self) -> str:

@@ -107,7 +107,7 @@ class HoldCall:
         if held.state == "approved":
             if exchange.caller is not None and exchange.caller.exchanged is not None:  # it may have been revoked since
                 await self._sessions.renew(exchange.caller.exchanged.jti, self._live.policy, now=utc_now())
-            self._decide_again(flow, exchange, shown, approval.question)
+            await self._decide_again(flow, exchange, shown, approval.question)
         await self._conclude(held, exchange)
 
     # -- asking ------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ class HoldCall:
         current = await asyncio.to_thread(self._approvals.get, approval.id)
         await self._journal.append("approval", approval_record(event=event, approval=current or approval))
 
-    def _decide_again(self, flow: http.HTTPFlow, exchange: Exchange, shown: bytes, asked: Question) -> None:
+    async def _decide_again(self, flow: http.HTTPFlow, exchange: Exchange, shown: bytes, asked: Question) -> None:
         """The request as it is now, under the policy as it is now, by a caller who must still be one."""
         assert exchange.caller is not None
         assert exchange.server is not None
@@ -294,7 +294,8 @@ class HoldCall:
             if server != exchange.server:
                 raise _changed("the policy's server changed while the call was held", exchange)
             exchange.caller = match_identity(policy.identities, policy.issuers, caller.verified, now=now)
-        inspect_flow(flow, exchange, self._relay)
+        if (reading := inspect_flow(flow, exchange, self._relay)) is not None:
+            await reading
         decision = decide_exchange(exchange)
         who_decides = (decision.reviewers, decision.quorum) if isinstance(decision, decisions.Hold) else None
         if exchange.caller.name != asked.caller or who_decides not in (None, (asked.reviewers, asked.quorum)):

@@ -4,15 +4,22 @@ Law: what was understood is what is sent. The flow's head and body become the ga
 that what mitmweb shows, policy decides and the release digests is exactly what may leave.
 """
 
+import asyncio
+from collections.abc import Awaitable
+
 from mitmproxy import http
 
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.headers import forwarded, without
-from coatcheck.mcp.call import Call
+from coatcheck.mcp.call import Call, RequestId
 from coatcheck.mcp.inspect import Inspected, peek_id
+from coatcheck.mcp.size import check_size
 from coatcheck.proxy.answer import answer
 from coatcheck.proxy.relay import Relay
+
+LARGE = 16 * 1024
+"""Bytes of a body above which it is worked on in a thread: the event loop is not to be held for long."""
 
 
 class Inspect:
@@ -22,45 +29,77 @@ class Inspect:
         self._exchanges = exchanges
         self._relay = relay
 
-    def request(self, flow: http.HTTPFlow) -> None:
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Reads the request; see `inspect_flow`."""
         exchange = self._exchanges.get(flow)
         if exchange is None or flow.error or not flow.live:
-            return
+            return None
         if exchange.refusal is not None and exchange.is_mcp:
             # refused at its head: now that the body is here, the answer can name the caller's id
-            exchange.request_id = peek_id(flow.request.raw_content or b"")
+            exchange.request_id = _peek(flow.request.raw_content or b"")
             flow.response = answer(exchange.refusal, exchange)
-        if not flow.response:
-            inspect_flow(flow, exchange, self._relay)
+        return None if flow.response else inspect_flow(flow, exchange, self._relay)
 
 
-def inspect_flow(flow: http.HTTPFlow, exchange: Exchange, relay: Relay) -> None:
-    """Parses the request as it is now, and rewrites it as it may leave. Raises `Refusal`.
+def inspect_flow(flow: http.HTTPFlow, exchange: Exchange, relay: Relay) -> Awaitable[None] | None:
+    """Parses the request as it is now, and rewrites it as it may leave; a large body in a thread. Raises `Refusal`.
 
     Called again after a hold, for a person may have edited the flow meanwhile.
     """
     request = flow.request
     body = request.raw_content or b""
-    assert exchange.target is not None
-    assert exchange.server is not None
+    if exchange.is_mcp:
+        try:
+            relay.enter(exchange, request.headers, request.method)
+        except Refusal:
+            exchange.request_id = _peek(body)
+            raise
+        if len(body) > LARGE:
+            return _inspect_large(flow, exchange, body, relay)
+    _rewrite(request, exchange, _read(exchange, request.method, request.path, body, relay))
+    return None
+
+
+async def _inspect_large(flow: http.HTTPFlow, exchange: Exchange, body: bytes, relay: Relay) -> None:
+    request = flow.request
+    before = (request.method, request.path)
+    inspected = await asyncio.to_thread(_read, exchange, *before, body, relay)
+    if (request.method, request.path) != before or request.raw_content is not body:
+        raise Refusal("changed-while-read", "the request was changed while it was read", status=409)
+    _rewrite(request, exchange, inspected)
+
+
+def _read(exchange: Exchange, method: str, path: str, body: bytes, relay: Relay) -> Inspected:
     try:
         if exchange.is_mcp:
-            relay.enter(exchange, request.headers, request.method)
-        exchange.inspected = _inspect(exchange, request.method, request.path, body, relay)
+            check_size(body)
+        inspected = _inspect(exchange, method, path, body, relay)
     except Refusal:
-        exchange.request_id = peek_id(body) if exchange.is_mcp else None
+        exchange.request_id = _peek(body) if exchange.is_mcp else None
         raise
-    if len(exchange.inspected.ids) == 1:
-        exchange.request_id = exchange.inspected.ids[0]
+    for call in inspected.calls:
+        _ = call.digest  # worked out here, where it may take its time
+    return inspected
+
+
+def _peek(body: bytes) -> RequestId | None:
+    """The id to answer with; of a large body none is worth another reading."""
+    return peek_id(body) if len(body) <= LARGE else None
+
+
+def _rewrite(request: http.Request, exchange: Exchange, inspected: Inspected) -> None:
+    assert exchange.target is not None
+    assert exchange.server is not None
+    exchange.inspected = inspected
+    if len(inspected.ids) == 1:
+        exchange.request_id = inspected.ids[0]
     fields = request.headers.fields
     if exchange.server.credential is not None:
         fields = tuple(without(fields, "authorization"))
-    body = exchange.inspected.body
-    request.data.content = body
+    request.data.content = inspected.body
     request.data.http_version = b"HTTP/1.1"
     request.headers = http.Headers(
-        forwarded(fields, authority=exchange.target.authority, body=body, method=request.method)
+        forwarded(fields, authority=exchange.target.authority, body=inspected.body, method=request.method)
     )
 
 

@@ -15,20 +15,25 @@ from coatcheck.errors import SERVER_FAILED, Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.headers import without
 from coatcheck.http.media_type import is_utf8, media_type
-from coatcheck.masking.masker import Masker
+from coatcheck.masking.masker import MAX_PLACES, Masker
+from coatcheck.masking.strings import TooCostly
 from coatcheck.mcp.answers import error_event
 from coatcheck.mcp.call import Json
 from coatcheck.mcp.lists import filter_list
+from coatcheck.mcp.size import check_nested, check_size
 from coatcheck.mcp.sse import Event, SseError, SseRewriter
 from coatcheck.mcp.strict_json import dump_json, parse_json
 from coatcheck.policy.decide import may_see
 from coatcheck.policy.model import Policy
+from coatcheck.proxy.inspect import LARGE
 from coatcheck.proxy.relay import Relay
 
-LARGE = 64 * 1024
-"""Bytes of a body above which cleaning it would hold the event loop too long."""
 MAX_EVENT = 1024 * 1024
 """Bytes of one event: what the official clients take at most."""
+EVENT_VALUES = 10_000
+"""Values of one event: it is cleaned on the event loop, as a stream is passed on without waiting."""
+EVENT_PLACES = 2_500
+"""Places of one event that detectors may have to look at."""
 LISTS = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list"})
 
 
@@ -106,6 +111,12 @@ class Mask:
         _replace_body(response, clean)
 
     def _clean_body(self, exchange: Exchange, status: int, body: bytes) -> bytes:
+        try:
+            return self._cleaned(exchange, status, body)
+        except TooCostly:
+            raise _unreadable("unmaskable-response", "the server's answer has too much that may be masked") from None
+
+    def _cleaned(self, exchange: Exchange, status: int, body: bytes) -> bytes:
         kind = exchange.answer_type
         if _is_json(kind):
             return self._whole_json(exchange, body)
@@ -116,9 +127,11 @@ class Mask:
 
     def _whole_json(self, exchange: Exchange, body: bytes) -> bytes:
         try:
+            check_size(body)
             value = parse_json(body)
-        except Refusal:
-            raise _unreadable("server-failed", "the server's answer is not valid JSON") from None
+        except Refusal as refusal:
+            what = refusal.message if refusal.reason == "too-complex" else "it is not valid JSON"
+            raise _unreadable("server-failed", f"the server's answer cannot be read: {what}") from None
         clean = self._clean(exchange, value, body)
         return body if clean is value else dump_json(clean)  # read strictly, it means one thing only
 
@@ -132,17 +145,19 @@ class Mask:
         assert exchange.masker is not None
         return exchange.masker.mask_text(text, exchange.masked).encode()
 
-    def _clean(self, exchange: Exchange, value: Json, written: bytes) -> Json:
+    def _clean(self, exchange: Exchange, value: Json, written: bytes, places: int = MAX_PLACES) -> Json:
         """One JSON document or message, read from `written`, as the caller may see it."""
         if exchange.scrubber is not None:
             value = exchange.scrubber.json(value, exchange.scrubbed, written=written)
         if not exchange.is_mcp:
-            return exchange.masker.mask_json(value, exchange.masked, written=written) if exchange.masker else value
+            if not exchange.masker:
+                return value
+            return exchange.masker.mask_json(value, exchange.masked, written=written, places=places)
         if isinstance(value, list):
-            return [self._message(exchange, item, None) for item in value]
-        return self._message(exchange, value, written)
+            return [self._message(exchange, item, None, places) for item in value]
+        return self._message(exchange, value, written, places)
 
-    def _message(self, exchange: Exchange, message: Json, written: bytes | None) -> Json:
+    def _message(self, exchange: Exchange, message: Json, written: bytes | None, places: int) -> Json:
         if not isinstance(message, dict):
             raise _unreadable("server-failed", "the server's answer is not a JSON-RPC message")
         method = self._relay.method_of(exchange, message)
@@ -152,7 +167,9 @@ class Mask:
         if method in LISTS and isinstance(message.get("result"), dict):
             visible, _ = filter_list(method, message["result"], lambda kind, name: self._may_see(exchange, kind, name))
             message = {**message, "result": visible}
-        return exchange.masker.mask_message(message, exchange.masked, written=written) if exchange.masker else message
+        if not exchange.masker:
+            return message
+        return exchange.masker.mask_message(message, exchange.masked, written=written, places=places)
 
     def _may_see(self, exchange: Exchange, kind: str, name: str) -> bool:
         assert exchange.caller is not None
@@ -166,11 +183,11 @@ class Mask:
             if not event.data:
                 return event
             written = event.data.encode()
-            message = parse_json(written)
+            message = _read_event(written)
             passed = self._relay.streamed(exchange, message) if exchange.is_mcp else message
             if passed is None:
                 return None if event.id is None else Event(id=event.id, data="")  # moves the resumption point alone
-            cleaned = self._clean(exchange, passed, written if passed is message else dump_json(passed))
+            cleaned = self._clean(exchange, passed, written if passed is message else dump_json(passed), EVENT_PLACES)
             data = event.data if cleaned is message else dump_json(cleaned).decode()
             if exchange.recording is not None:
                 exchange.recording.event(data, event.event, event.id)
@@ -200,7 +217,7 @@ class _Stream:
         except Exception as error:  # noqa: BLE001 - an exception here would drop one chunk and pass the next
             exchange.fault = f"stream: {type(error).__name__}"
             exchange.answered_error = True
-            known = isinstance(error, (SseError, Refusal))
+            known = isinstance(error, (SseError, Refusal, TooCostly))
             message = "the server's stream could not be read" if known else "the gateway failed"
             before = error.before if isinstance(error, SseError) else b""
             return before + error_event(exchange.request_id, _unreadable("server-failed", message))
@@ -210,6 +227,16 @@ class _Stream:
 
 def _is_json(kind: str) -> bool:
     return kind == "application/json" or kind.endswith("+json")
+
+
+def _read_event(data: bytes) -> Json:
+    """The message of one event, refused where it would hold the event loop: nothing waits for a thread in a stream."""
+    if len(data) <= LARGE:
+        return parse_json(data)
+    check_size(data, most=EVENT_VALUES)
+    message = parse_json(data)
+    check_nested(message, most=EVENT_VALUES)
+    return message
 
 
 def _replace_body(response: http.Response, body: bytes) -> None:

@@ -3,9 +3,10 @@
 Law: each exchange has one outcome record, however it ended; content written here is already masked.
 """
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from mitmproxy import http
 
@@ -15,9 +16,14 @@ from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.paths import starred
 from coatcheck.journal.records import outcome_record, refusal_record, run_of
 from coatcheck.journal.writer import JournalWriter
+from coatcheck.masking.masker import Masker
+from coatcheck.masking.rules import REDACTED
+from coatcheck.masking.strings import TooCostly
 from coatcheck.mcp.call import Json
+from coatcheck.mcp.size import check_size
 from coatcheck.mcp.strict_json import dump_json, parse_json
 from coatcheck.policy.decision import Allow, Decision, Hold
+from coatcheck.proxy.inspect import LARGE
 from coatcheck.proxy.mask import Maskers
 from coatcheck.sessions.recorder import SessionKey, SessionRecorder
 
@@ -42,16 +48,27 @@ class Record:
         self._maskers = maskers
         self._metrics = metrics
 
-    def request(self, flow: http.HTTPFlow) -> None:
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Opens the recording of a request that is about to be released."""
         exchange = self._exchanges.get(flow)
-        if exchange is not None and exchange.writing is not None:
-            self._begin(flow, exchange)
+        return self._begin(flow, exchange) if exchange is not None and exchange.writing is not None else None
 
-    def _begin(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+    def _begin(self, flow: http.HTTPFlow, exchange: Exchange) -> Awaitable[None] | None:
         """A recording for whatever was understood and has a caller: also what was then denied."""
         if exchange.recording is not None or exchange.caller is None or exchange.server is None or not exchange.calls:
-            return
+            return None
+        body = flow.request.data.content or b""
+        if len(body) > LARGE:
+            return self._begin_large(flow, exchange, body)
+        self._open(flow, exchange, self._masked_body(exchange, body))
+        return None
+
+    async def _begin_large(self, flow: http.HTTPFlow, exchange: Exchange, body: bytes) -> None:
+        self._open(flow, exchange, await asyncio.to_thread(self._masked_body, exchange, body))
+
+    def _open(self, flow: http.HTTPFlow, exchange: Exchange, body: bytes) -> None:
+        assert exchange.caller is not None
+        assert exchange.server is not None
         key = SessionKey(exchange.caller.name, exchange.caller.token_id, exchange.server.name)
         exchange.recording = self._recorder.begin(
             key,
@@ -65,7 +82,7 @@ class Record:
             method=flow.request.method,
             url=f"{exchange.target}{starred(flow.request.path)}",
             headers=_pairs(flow.request.headers),
-            body=self._masked_body(exchange, flow.request.data.content or b""),
+            body=body,
             calls=exchange.calls,
             decision=decision_word(exchange.decision),
             rules=_rules(exchange),
@@ -78,24 +95,44 @@ class Record:
         if not masker or not body:
             return body
         inspected = exchange.inspected
+        value: Json = None
         if inspected is not None and inspected.value is not None and body is inspected.body:
-            value: Json = inspected.value
-        else:
+            value = inspected.value
+        try:
+            return self._masked_by(masker, body, value, is_message=exchange.is_mcp)
+        except TooCostly:
+            return REDACTED.encode()
+
+    @staticmethod
+    def _masked_by(masker: Masker, body: bytes, value: Json, *, is_message: bool) -> bytes:
+        """`body` masked; `value` is what it was read to, where that is at hand."""
+        if value is None:
             try:
+                check_size(body)
                 value = parse_json(body)
             except Refusal:
                 return masker.mask_text(body.decode("utf-8", "replace"), Counter()).encode()
-        mask = masker.mask_message if exchange.is_mcp else masker.mask_json
+        mask = masker.mask_message if is_message else masker.mask_json
         masked = mask(value, Counter(), written=body)
         return body if masked is value else dump_json(masked)
 
-    def response(self, flow: http.HTTPFlow) -> None:
+    def response(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """The exchange was answered, by the server or by a refusal."""
         exchange = self._exchanges.get(flow)
         if exchange is None or exchange.finished or not flow.live:
-            return
+            return None
+        begun = self._begin(flow, exchange)
+        if begun is not None:
+            return self._close_after(begun, flow, exchange)
+        self._close(flow, exchange)
+        return None
+
+    async def _close_after(self, begun: Awaitable[None], flow: http.HTTPFlow, exchange: Exchange) -> None:
+        await begun
+        self._close(flow, exchange)
+
+    def _close(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         assert flow.response is not None
-        self._begin(flow, exchange)
         if exchange.recording is not None:
             body = b"" if exchange.streaming else flow.response.raw_content or b""
             exchange.recording.response(flow.response.status_code, _pairs(flow.response.headers), body)

@@ -2,6 +2,8 @@
 
 COATCHECK_TEST_FAULTS is a folder: a file `STAGE.HOOK` in it, with `stall SECONDS` or `block SECONDS`, is taken by the
 next call of that hook, which then sleeps that long, asynchronously or on the event loop.
+COATCHECK_TEST_BEAT is a file that gets, whenever it grows, the longest time that the event loop was held: in seconds
+of processor time of this process, so that other processes do not count. Removing it begins anew.
 COATCHECK_TEST_MOVING is a list of answers, `ADDRESS+ADDRESS,ADDRESS,…`, that `moving.example` resolves to in turn.
 """
 
@@ -81,4 +83,29 @@ if answers := os.environ.get("COATCHECK_TEST_MOVING"):
 
     socket.getaddrinfo = moving
 
+
+class Beat:
+    """A task that wants to go on a thousand times a second."""
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+
+    def running(self) -> None:
+        self.task = asyncio.create_task(self.beat())
+
+    async def beat(self) -> None:
+        worst, before = 0.0, time.process_time()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.process_time()
+            if not self.file.exists():
+                worst = 0.0
+            if now - before > worst:
+                worst = now - before
+                self.file.write_text(repr(worst))
+            before = time.process_time()
+
+
 addons = [chain.gateway()]
+if file := os.environ.get("COATCHECK_TEST_BEAT"):
+    addons.append(Beat(file))

@@ -28,6 +28,10 @@ class Detector(Protocol):
         """Whether a text somewhere in `data` may hold a find. Asked of every message, so it has to be quick."""
         ...
 
+    def places(self, data: bytes) -> int:
+        """How many places of a text in UTF-8 `spans` has to look at closely, to within a small factor."""
+        ...
+
     def spans(self, text: str) -> Iterable[tuple[int, int]]:
         """Start and end of every find, in order of their starts; they may overlap."""
         ...

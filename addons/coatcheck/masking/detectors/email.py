@@ -22,7 +22,15 @@ class Email:
 
     def may_hold(self, data: bytes) -> bool:
         """Whether there is an `@` with what may be a domain after it."""
-        return b"@" in data and _AT_DOMAIN.search(data) is not None
+        at = data.find(b"@")
+        if at < 0:
+            return False
+        # one search lets no other thread run, and takes its time where `@` stands after `@`
+        return len(data) > SLICE or _AT_DOMAIN.search(data, at) is not None
+
+    def places(self, data: bytes) -> int:
+        """Every `@`."""
+        return data.count(b"@")
 
     def spans(self, text: str) -> Iterable[tuple[int, int]]:
         """Start and end of every address."""
