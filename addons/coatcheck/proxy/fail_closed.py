@@ -2,6 +2,8 @@
 
 Law: after any exception in any hook, nothing of that exchange reaches the server and nothing more of the server
 reaches the client. mitmproxy itself logs an addon's exception and goes on with the flow.
+Law: what no stage understands is not relayed. `lockdown.py` sees to it that mitmproxy makes no flow of raw TCP, UDP,
+DNS or WebSocket; should it make one all the same, every message of it is emptied.
 """
 
 import asyncio
@@ -9,7 +11,7 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 
-from mitmproxy import connection, exceptions, hooks, http
+from mitmproxy import connection, dns, exceptions, flow, hooks, http, tcp, udp
 from mitmproxy.proxy import server_hooks
 
 from coatcheck.errors import GATEWAY_FAULT, Refusal
@@ -20,6 +22,9 @@ logger = logging.getLogger("coatcheck")
 
 LIFECYCLE = frozenset({"load", "configure", "running", "done", "update"})
 """Hooks of the process, not of traffic: `chain.py` handles them, and an error there ends the process."""
+
+NOT_RELAYED = ("dns_request", "dns_response", "tcp_message", "udp_message", "websocket_message")
+"""Hooks of what no stage understands, at which it can still be stopped: to kill such a flow stops nothing."""
 
 type Hook = Callable[[object], Awaitable[None] | None]
 
@@ -37,6 +42,8 @@ class FailClosed:
             functions = [function for stage in stages if (function := getattr(stage, name, None)) is not None]
             if functions:
                 self.hooks[name] = self._guarded(name, functions)
+        for name in NOT_RELAYED:
+            self.hooks.setdefault(name, _stop)
 
     def _guarded(self, name: str, functions: Sequence[Hook]) -> Hook:
         """One hook. mitmproxy awaits every hook of traffic; the stages' may be either kind."""
@@ -98,3 +105,18 @@ class FailClosed:
             case _:
                 # TLS set-up and layer choice: stop here, so that no later addon supplies a default
                 raise exceptions.AddonHalt
+
+
+async def _stop(data: object) -> None:
+    """Takes everything out of a flow's newest message."""
+    logger.error("something that is not HTTP was stopped: %s", type(data).__name__)
+    match data:
+        case dns.DNSFlow():
+            data.response = None
+            data.error = flow.Error("not relayed")
+        case tcp.TCPFlow() | udp.UDPFlow():
+            data.messages[-1].content = b""
+        case http.HTTPFlow() if data.websocket is not None:
+            data.websocket.messages[-1].drop()
+        case _:
+            raise exceptions.AddonHalt
