@@ -71,9 +71,9 @@ def test_what_would_hold_the_interpreter_is_refused(data) -> None:
 
 
 def test_json_in_strings_counts_however_it_is_written() -> None:
-    plain, hidden = "[" + "[]," * 50 + "1]", "[" + "\\u005b" * 50
-    for value in ({"a": [plain]}, [hidden], [plain[:60], plain[:60]]):
-        check_nested(value, most=120)
+    plain, hidden = "[" + "[]," * 50 + "1]", "[" + "\\u005b" * 50 + "]"
+    for value in ({"a": [plain]}, [hidden], [plain, plain]):
+        check_nested(value, most=250)
         with pytest.raises(Refusal):
             check_nested(value, most=30)
-    check_nested(["a, b, c: [d]" * 100], most=5)  # a text, not JSON
+    check_nested(["a, b, c: [d]" * 100, "[11:02] a, b: c\n" * 100], most=5)  # texts, not JSON

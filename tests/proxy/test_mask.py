@@ -1,14 +1,18 @@
 """Streams as mitmproxy takes them: whole events, and never an empty chunk."""
 
+import asyncio
 import itertools
+import json
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, ExchangeId
 from coatcheck.policy.model import Policy
-from coatcheck.proxy.mask import _Stream
+from coatcheck.proxy.mask import _read_event, _Stream
 
 EVENTS = b'event: message\ndata: {"jsonrpc":"2.0","method":"notifications/message"}\n\n: ping\n\n'
 
@@ -41,3 +45,33 @@ def test_a_stream_that_fails_says_so_once_and_gives_nothing_more() -> None:
     assert b"notifications" not in last
     assert exchange.fault is not None
     assert one.feed(EVENTS) == []
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, MemoryError, RecursionError, GeneratorExit])
+def test_whatever_a_stream_fails_of_nothing_more_passes(error) -> None:
+    def broken(_event: object) -> None:
+        raise error
+
+    exchange, one = stream(broken)
+    assert b"notifications" not in b"".join(one.feed(EVENTS))
+    assert exchange.fault is not None
+    assert one.feed(EVENTS) == one.feed(b"") == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_process_goes_on_and_nothing_more_passes(error) -> None:
+    def broken(_event: object) -> None:
+        raise error
+
+    _, one = stream(broken)
+    with pytest.raises(error):
+        one.feed(EVENTS)
+    assert one.feed(EVENTS) == []
+
+
+def test_an_event_that_would_hold_the_loop_ends_the_stream_and_a_large_text_does_not() -> None:
+    text = _read_event(b'{"jsonrpc":"2.0","method":"x","params":{"a":"%s"}}' % (b"[11:02] a, b: c\\n" * 50_000))
+    assert text["method"] == "x"
+    for data in (b"[" + b",".join([b"[]"] * 30_000) + b"]", json.dumps(["[" + "[]," * 20_000 + "1]"]).encode()):
+        with pytest.raises(Refusal):
+            _read_event(data)

@@ -17,11 +17,12 @@ MAX_LONG_NUMBERS = 1_000
 _LONG = b"0" * 64
 _DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
 _STRUCTURE = b"[{,:"
+_EDGES = {"[": "]", "{": "}"}
 _SLICE = 256 * 1024
 
 
 def check_size(data: bytes, *, most: int = MAX_VALUES) -> None:
-    """Raises `Refusal` (413, `too-complex`) where JSON in `data` has more than `most` values, or is else costly."""
+    """Raises `Refusal` (400, `too-complex`) where JSON in `data` has more than `most` values, or is else costly."""
     if len(data) <= most:  # a value takes a byte at least, an escape two
         return
     if data.count(b"\\") > MAX_ESCAPES or data.translate(_DIGITS_ALIKE).count(_LONG) > MAX_LONG_NUMBERS:
@@ -42,7 +43,7 @@ def check_nested(value: Json, *, most: int) -> None:
             todo += node.values()
         elif isinstance(node, list):
             todo += node
-        elif isinstance(node, str) and node.lstrip(" \t\r\n")[:1] in ("[", "{"):
+        elif isinstance(node, str) and _EDGES.get(node.lstrip(" \t\r\n")[:1]) == node.rstrip(" \t\r\n")[-1:]:
             left -= sum(map(node.count, ("[", "{", ",", ":", "\\u")))
     if left < 0:
         raise _too_complex(f"the JSON in strings has more than {most} values")
@@ -69,7 +70,7 @@ def _values(data: bytes) -> int:
 
 
 def _too_complex(message: str) -> Refusal:
-    return Refusal("too-complex", message, status=413, code=INVALID_REQUEST)
+    return Refusal("too-complex", message, code=INVALID_REQUEST)
 
 
 _BYTES = tuple(_STRUCTURE[at : at + 1] for at in range(len(_STRUCTURE)))

@@ -30,9 +30,9 @@ from coatcheck.proxy.relay import Relay
 
 MAX_EVENT = 1024 * 1024
 """Bytes of one event: what the official clients take at most."""
-EVENT_VALUES = 10_000
-"""Values of one event: it is cleaned on the event loop, as a stream is passed on without waiting."""
-EVENT_PLACES = 2_500
+EVENT_VALUES = 25_000
+"""Values and names of one event: it is cleaned on the event loop, as a stream is passed on without waiting."""
+EVENT_PLACES = 5_000
 """Places of one event that detectors may have to look at."""
 LISTS = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list"})
 
@@ -214,8 +214,10 @@ class _Stream:
             return b""
         try:
             out = self._rewriter.feed(data) if data else self._rewriter.finish()
-        except Exception as error:  # noqa: BLE001 - an exception here would drop one chunk and pass the next
+        except BaseException as error:
             exchange.fault = f"stream: {type(error).__name__}"
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
             exchange.answered_error = True
             known = isinstance(error, (SseError, Refusal, TooCostly))
             message = "the server's stream could not be read" if known else "the gateway failed"

@@ -1,64 +1,57 @@
 """The gateway with stages that can be stopped on the way, and with a name whose address changes.
 
-COATCHECK_TEST_FAULTS is a folder: a file `STAGE.HOOK` in it, with `stall SECONDS` or `block SECONDS`, is taken by the
-next call of that hook, which then sleeps that long, asynchronously or on the event loop.
+COATCHECK_TEST_FAULTS is a folder: a file `STAGE.HOOK` in it, with `stall SECONDS`, `block SECONDS`, `raise`, `cancel`
+or `memory`, is taken by the next call of that hook. It then sleeps that long, asynchronously or on the event loop, or
+raises RuntimeError, CancelledError or MemoryError. `sse.feed` is what rewrites streams, which cannot stall.
 COATCHECK_TEST_BEAT is a file that gets, whenever it grows, the longest time that the event loop was held: in seconds
 of processor time of this process, so that other processes do not count. Removing it begins anew.
 COATCHECK_TEST_MOVING is a list of answers, `ADDRESS+ADDRESS,ADDRESS,…`, that `moving.example` resolves to in turn.
 """
 
 import asyncio
+import importlib
 import inspect
 import os
+import pkgutil
 import socket
 import time
 from pathlib import Path
 
-from coatcheck import chain
-from coatcheck.proxy import authorize, guard, hold, identify, journal_request, limit, mask, open_tunnel, record, release
-from coatcheck.proxy import inspect as inspect_stage
+from mitmproxy import hooks
 
-STAGES = {
-    "guard": guard.Guard,
-    "identify": identify.Identify,
-    "limit": limit.Limit,
-    "open_tunnel": open_tunnel.OpenTunnel,
-    "inspect": inspect_stage.Inspect,
-    "authorize": authorize.Authorize,
-    "hold": hold.HoldCall,
-    "journal": journal_request.JournalRequest,
-    "release": release.ReleaseRequest,
-    "mask": mask.Mask,
-    "record": record.Record,
-}
-HOOKS = (
-    "http_connect",
-    "requestheaders",
-    "server_connect",
-    "tls_start_server",
-    "request",
-    "responseheaders",
-    "response",
-)
+from coatcheck import chain, proxy
+from coatcheck.mcp.sse import SseRewriter
+
+ERRORS = {"raise": RuntimeError, "cancel": asyncio.CancelledError, "memory": MemoryError}
+
+
+def stages():
+    """Every class in `proxy/` that has hooks, by its module's name."""
+    for module in pkgutil.iter_modules(proxy.__path__):
+        for cls in vars(importlib.import_module(f"coatcheck.proxy.{module.name}")).values():
+            if inspect.isclass(cls) and cls.__module__ == f"coatcheck.proxy.{module.name}":
+                yield module.name, cls, hooks.all_hooks.keys() & vars(cls).keys()
+
+
+def taken(file: Path) -> list[str]:
+    if not file.exists():
+        return []
+    said = file.read_text().split()
+    file.unlink()
+    return said
 
 
 def stoppable(file: Path, original):
     """The hook, after what its file says."""
 
-    def taken() -> list[str]:
-        if not file.exists():
-            return []
-        said = file.read_text().split()
-        file.unlink()
-        return said
-
     async def hook(self, data):
-        if said := taken():
-            kind, seconds = said
-            if kind == "block":
+        match taken(file):
+            case ["block", seconds]:
                 time.sleep(float(seconds))  # noqa: ASYNC251 - this is the fault
-            else:
+            case ["stall", seconds]:
                 await asyncio.sleep(float(seconds))
+            case [error]:
+                raise ERRORS[error]
         result = original(self, data)
         return await result if inspect.isawaitable(result) else result
 
@@ -66,10 +59,17 @@ def stoppable(file: Path, original):
 
 
 if folder := os.environ.get("COATCHECK_TEST_FAULTS"):
-    for stage, cls in STAGES.items():
-        for name in HOOKS:
-            if name in vars(cls):
-                setattr(cls, name, stoppable(Path(folder) / f"{stage}.{name}", vars(cls)[name]))
+    for stage, cls, names in stages():
+        for name in names:
+            setattr(cls, name, stoppable(Path(folder) / f"{stage}.{name}", vars(cls)[name]))
+    feed = SseRewriter.feed
+
+    def feed_or_fail(self, data):
+        for error in taken(Path(folder) / "sse.feed"):
+            raise ERRORS[error]
+        return feed(self, data)
+
+    SseRewriter.feed = feed_or_fail
 
 
 if answers := os.environ.get("COATCHECK_TEST_MOVING"):
