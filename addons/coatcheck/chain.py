@@ -5,6 +5,7 @@ exit 1; being unloaded while running ends the process with 70 (EX_SOFTWARE), sin
 """
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -232,6 +233,7 @@ class Gateway:
             task.add_done_callback(self._tasks.discard)
         for script in ctx.options.scripts[1:]:
             logger.warning("also loaded: %s: code in the gateway's process, trusted like it", script)
+        gc.freeze()  # what was made until now stays: to look through it again and again would hold the event loop
         logger.info("coatcheck %s is ready, policy %s", __version__, parts.live.policy.sha256[:12])
 
     def done(self) -> Awaitable[None] | None:
