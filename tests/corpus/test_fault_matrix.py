@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import ssl
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ from story.part import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
 
-ELSEWHERE = ["limit.error", "record.error", "record.http_connect_error", "guard.server_connect_error"]
+ELSEWHERE = [
+    "limit.error", "record.error", "record.http_connect_error", "guard.server_connect_error",
+    "read_head.tls_failed_client",
+]  # fmt: skip
 """What comes only where something else has failed already."""
 KINDS = ["raise", "cancel", "memory"]
 
@@ -120,6 +124,11 @@ def test_a_fault_where_nothing_is_decided_lets_nothing_out_either(faulty, faults
     elif hook == "guard.server_connect_error":
         with faulty.client() as client:
             client.outcome(faulty.get(f"http://127.0.0.1:{GONE}/x", host=f"127.0.0.1:{GONE}"))
+    elif hook == "read_head.tls_failed_client":
+        with faulty.client() as client:
+            assert client.connect(faulty.token()).status == 200
+            with pytest.raises(ssl.SSLError):  # it does not know the gateway's authority
+                ssl.create_default_context().wrap_socket(client.sock, server_hostname="localhost")
     else:
         with faulty.api.answering(saying(b"", close=True) if hook in ELSEWHERE else watched):
             attempt(faulty, tool_of(hook))

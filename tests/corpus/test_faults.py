@@ -24,7 +24,7 @@ BEFORE_THE_WIRE = [
     "read_head.http_connect", "guard.http_connect", "identify.http_connect", "open_tunnel.http_connect",
     "open_tunnel.next_layer",
     "read_head.requestheaders", "guard.requestheaders", "discover.requestheaders", "identify.requestheaders",
-    "limit.requestheaders",
+    "limit.requestheaders", "limit_rate.request",
     "read_head.request", "inspect.request", "authorize.request", "hold.request",
     "journal_request.request", "record.request", "release.request",
     "guard.server_connect", "guard.tls_start_server",
@@ -32,7 +32,8 @@ BEFORE_THE_WIRE = [
 """What a call passes before its first byte leaves."""
 BESIDE_THE_WIRE = [
     "guard.server_connected", "read_head.server_connected",
-    "read_head.client_disconnected", "open_tunnel.client_disconnected",
+    "read_head.client_disconnected", "open_tunnel.client_disconnected", "hang_up.client_disconnected",
+    "hang_up.server_disconnected",
 ]  # fmt: skip
 """What decides nothing: a fault there changes nothing for the call, or ends it."""
 AFTER_THE_WIRE = ["mask.responseheaders", "mask.response", "limit.response", "record.response"]

@@ -141,6 +141,7 @@ def test_every_hook_of_every_stage_is_in_these_tables() -> None:
         "read_head.client_connected",  # starts and stops the clock
         "read_head.client_disconnected",
         "read_head.server_connected",
+        "read_head.tls_failed_client",  # what can fail here has failed already
         "limit.error",
         "open_tunnel.client_disconnected",
         "guard.server_connected",  # after the handshake: nothing is decided there
