@@ -91,6 +91,15 @@ def test_a_header_that_two_parties_could_read_differently_is_withheld(line) -> N
     assert withheld(with_line(b"X-A: b")) is None
 
 
+@pytest.mark.parametrize("status", [b"100", b"103", b"204"])
+@pytest.mark.parametrize("line", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+def test_a_status_without_a_body_has_none(status, line) -> None:
+    first = b"HTTP/1.1 " + status + b" x\r\n"
+    assert withheld(first + line + b"\r\n\r\n") == "502 server-failed"
+    assert withheld(first + b"Content-Length: 0\r\n\r\n") is None
+    assert withheld(b"HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n") is None
+
+
 def test_as_many_and_as_large_headers_pass_as_are_permitted_and_no_more() -> None:
     lines = [b"X-%d: 1\r\n" % number for number in range(MAX_HEADERS + 1)]
     start = b"HTTP/1.1 200 OK\r\n"

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 
 from coatcheck.http.headers import MAX_HEAD_BYTES
@@ -75,3 +76,21 @@ def test_what_is_read_does_not_depend_on_how_the_network_split_it(wire, cuts) ->
             line.answer(GOOD[start:end])
     assert line.received.startswith(b"HTTP/1.1 200 OK\r\n")
     assert line.received.endswith(b"{}")
+
+
+@pytest.mark.parametrize("answer", [GOOD, GOOD.replace(b"200", b"2000")], ids=["the server's", "ours"])
+@pytest.mark.parametrize("method", [b"HEAD", b"GET"])
+def test_the_answer_to_a_head_request_has_no_body(line, answer, method) -> None:
+    line.ask(method + b" /mcp HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+    line.answer(answer.removesuffix(b"{}") if method == b"HEAD" and answer is GOOD else answer)
+    assert line.received.startswith(b"HTTP/1.1 ")
+    assert line.received.endswith(b"\r\n\r\n") is (method == b"HEAD")
+
+
+def test_a_refusal_of_a_head_request_has_no_body(line) -> None:
+    line.on["requestheaders"] = lambda flow: setattr(flow, "response", http.Response.make(403, b"no"))
+    line.ask(b"HEAD /mcp HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+    assert line.received.startswith(b"HTTP/1.1 403 ")
+    assert line.received.endswith(b"\r\n\r\n")
+    line.ask(b"GET /mcp HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+    assert line.received.endswith(b"\r\n\r\nno")

@@ -12,6 +12,7 @@ from coatcheck.http.headers import MAX_HEAD_BYTES
 
 _END = b"\r\n\r\n"
 _START = b"HTTP/1."
+_BODILESS = frozenset({b"204", *(b"%d" % status for status in range(100, 200))})
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}( [\t\x20-\x7e\x80-\xff]*)?")
 
 
@@ -35,9 +36,11 @@ def check_bytes(buffered: bytes) -> None:
     try:
         lines = plain_lines(buffered[: buffered.index(_END) + 2])
         _check_status_line(lines[0])
-        check_fields(lines[1:])
+        length = check_fields(lines[1:])
     except Refusal as refusal:
         raise bad_answer(refusal.message) from None
+    if lines[0][9:12] in _BODILESS and length not in (None, b"0"):
+        raise bad_answer("it says it has a body where there is none")
 
 
 def bad_answer(what: str) -> Refusal:

@@ -25,6 +25,11 @@ NOT_RELEASED = "nothing was released for this request"
 _original_event_to_child = layers.HttpLayer.event_to_child
 
 
+def answers_head(child: Layer) -> bool:
+    """Whether this connection answers HEAD: a body would be read as the next answer (RFC 9110 section 9.3.2)."""
+    return isinstance(child, Http1Server) and child.request is not None and child.request.data.method == b"HEAD"
+
+
 def tell_client(
     exchanges: Exchanges, layer: layers.HttpLayer, child: Layer, event: http.ResponseProtocolError
 ) -> Commands:
@@ -41,8 +46,9 @@ def tell_client(
         response.headers["connection"] = "close"
         head = http.ResponseHeaders(event.stream_id, response, end_stream=False)
         yield from _original_event_to_child(layer, child, head)
-        body = http.ResponseData(event.stream_id, response.raw_content or b"")
-        yield from _original_event_to_child(layer, child, body)
+        if not answers_head(child):
+            body = http.ResponseData(event.stream_id, response.raw_content or b"")
+            yield from _original_event_to_child(layer, child, body)
         yield from _original_event_to_child(layer, child, event)
     elif exchange is not None and exchange.streaming and not exchange.answered_error and connection.response:
         exchange.answered_error = True

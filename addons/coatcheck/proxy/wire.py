@@ -25,7 +25,7 @@ from coatcheck.exchange import Dialling, Exchange, Exchanges, Passage
 from coatcheck.proxy.digest import digest_of
 from coatcheck.proxy.refused import MessageRefused, RequestRefused
 from coatcheck.proxy.scrub import scrub_event
-from coatcheck.proxy.tell_client import NOT_RELEASED, tell_client
+from coatcheck.proxy.tell_client import NOT_RELEASED, answers_head, tell_client
 from coatcheck.vault.scrub import ScrubberCache
 from coatcheck.vault.swap import Outgoing, apply_swap
 
@@ -126,6 +126,8 @@ class WireGate:
         if child is layer.connections.get(layer.context.client):
             if isinstance(event, http.ResponseProtocolError):
                 return tell_client(self._exchanges, layer, child, event)
+            if isinstance(event, http.ResponseData) and answers_head(child):
+                return iter(())
             return _original_event_to_child(layer, child, event)
         return self._outbound(layer, child, event)
 
