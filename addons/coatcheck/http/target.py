@@ -5,6 +5,7 @@ Numeric forms that a resolver would read as an address (`127.1`, `0x7f000001`, `
 only dotted IPv4 and IPv6 literals are addresses (RFC 3986 section 3.2.2, RFC 6943 section 3.1.1).
 """
 
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Target:
         return f"{self.scheme}://{self.authority}"
 
 
+@functools.lru_cache(maxsize=1024)
 def canonical_host(host: str) -> str:
     """The one form of a host name or address literal: lower case, no trailing dot, no brackets.
 

@@ -109,7 +109,8 @@ class Guard:
         default = 443 if target.scheme == "https" else 80
         if "host" not in exchange.headers:
             raise Refusal("bad-host", "a Host header is missing")
-        if parse_authority(exchange.headers["host"], default_port=default) != (target.host, target.port):
+        host = exchange.headers["host"]
+        if host != target.authority and parse_authority(host, default_port=default) != (target.host, target.port):
             raise _misdirected("the Host header is not the host connected to")
         return target
 
