@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mitmproxy import exceptions, hooks, http
 from mitmproxy.addonmanager import AddonManager
+from mitmproxy.coretypes.multidict import MultiDict
 from mitmproxy.http import Headers
 from mitmproxy.proxy.layers.http import HttpRequestHook
+from mitmproxy.proxy.server import TimeoutWatchdog
 from mitmproxy.test import tflow
 
 from coatcheck.proxy import dispatch
@@ -238,3 +240,71 @@ def test_an_option_that_is_a_list_is_still_a_copy(new_manager) -> None:
     for name in names:
         getattr(manager.master.options, name).append("spoilt")
         assert "spoilt" not in getattr(manager.master.options, name)
+
+
+_fields = st.lists(
+    st.tuples(st.sampled_from([b"a", b"A", b"a-b", b"\xe9", b"\xc3\xa9"]), st.binary(max_size=4)), max_size=5
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(fields=_fields, name=st.sampled_from(["a", "A", "a-B", "\xe9", "\udce9", b"a", b"\xe9", "none"]))
+def test_headers_are_found_as_mitmproxy_finds_them(new_manager, fields, name) -> None:
+    headers = Headers(fields)
+    theirs = [value.decode("utf-8", "surrogateescape") for value in MultiDict.get_all(headers, _bytes(name))]
+    dispatch.install(new_manager())
+    assert headers.get_all(name) == theirs
+    assert headers.get(name) == (", ".join(theirs) if theirs else None)
+
+
+def _bytes(name: str | bytes) -> bytes:
+    return name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
+
+
+def test_a_connection_cannot_time_out_while_a_hook_runs(new_manager) -> None:
+    dispatch.install(new_manager())
+
+    async def enter_twice() -> list[bool]:
+        watchdog = TimeoutWatchdog(60, asyncio.Event().wait)
+        seen = [watchdog.can_timeout.is_set()]
+        with watchdog.disarm():
+            with watchdog.disarm():
+                seen.append(watchdog.can_timeout.is_set())
+            seen.append(watchdog.can_timeout.is_set())
+        return [*seen, watchdog.can_timeout.is_set()]
+
+    assert asyncio.run(enter_twice()) == [True, False, False, True]
+
+
+def test_events_of_one_connection_are_handled_one_at_a_time_in_the_order_they_came() -> None:
+    """As under mitmproxy's lock: an event that comes of another one waits for it, a failing one stops none."""
+    done: list[str] = []
+
+    class Connection:
+        pass
+
+    connection, other = Connection(), Connection()
+    more = {"a": ["b", "c"], "b": ["d"], "other": ["b"]}
+
+    async def handle(of: Connection, event: str) -> None:
+        done.append(f"{event} begins")
+        for caused in more.get(event, ()):
+            await server_event(of, caused)
+        if event == "a":
+            await server_event(other, "other")
+        done.append(f"{event} ends")
+        if event == "c":
+            raise ValueError("as asked")
+
+    server_event = dispatch.in_order(handle)  # type: ignore[arg-type]
+
+    async def run() -> None:
+        with pytest.raises(ValueError, match="as asked"):
+            await server_event(connection, "a")  # type: ignore[arg-type]
+        await server_event(connection, "e")  # type: ignore[arg-type]
+
+    asyncio.run(run())
+    turns = [line.split()[0] for line in done if line.endswith("begins")]
+    assert turns == ["a", "other", "b", "d", "b", "c", "d", "e"]
+    assert done[-2:] == ["e begins", "e ends"]
+    assert done.index("a ends") < [at for at, line in enumerate(done) if line == "b begins"][1]

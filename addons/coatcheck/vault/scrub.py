@@ -19,8 +19,9 @@ MASK = b"*"
 
 type Span = tuple[int, int]
 
-_PLAIN = re.compile(rb'[^\x00-\x1f"\\]*')
-"""What JSON text writes as it is, unless it chooses `\\u` or `\\/`."""
+_PLAIN = re.compile(rb'[^"\\\b\t\n\f\r]*')
+"""What JSON text writes as it is, unless it chooses one of `_HIDING`."""
+_HIDING = (b"\\u", b"\\/", b"\\\\")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,9 @@ class Scrubber:
         """As `text`, for every string in a JSON value, keys too; the same object where there is nothing to mask.
 
         `written` is the value's JSON text where that was scrubbed before: what has no escape in it that stands for
-        a character of a secret has shown all it says already.
+        a character of a secret, or of another escape, has shown all it says already.
         """
-        if self._is_plain and b"\\u" not in written and b"\\/" not in written:
+        if self._is_plain and not any(map(written.__contains__, _HIDING)):
             return value
         strings = "\n".join(_strings(value)).encode("utf-8", "surrogatepass")
         if next(self.spans(strings, []), None) is None:

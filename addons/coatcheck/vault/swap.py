@@ -284,10 +284,12 @@ def _check_transport(server: Server, name: str, binding: Binding) -> None:
 
 
 def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return False
 
 
 def _open(snapshot: Snapshot, name: str) -> Credential:
