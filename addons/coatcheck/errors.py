@@ -79,7 +79,8 @@ class Refusal(Exception):
 
     `reason` is a stable kebab-case code; `status` is the HTTP status; `code` the JSON-RPC code.
     `message` is for people and names the rule's own message where there is one. `details` are further members of the
-    error's data, for clients to act on.
+    error's data, for clients to act on. `told` is what a JSON-RPC client is answered in place of the error, where
+    that is something else: a member `error` or `result`; what is journaled stays the same.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Refusal(Exception):
         approval: str | None = None,
         retryable: bool = False,
         details: Mapping[str, Json] | None = None,
+        told: Mapping[str, Json] | None = None,
     ) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
@@ -103,6 +105,7 @@ class Refusal(Exception):
         self.approval = approval
         self.retryable = retryable
         self.details: Mapping[str, Json] = details or {}
+        self.told = told
 
     @classmethod
     def unauthenticated(cls, reason: str, message: str, *, status: int = 401) -> Self:
@@ -110,9 +113,17 @@ class Refusal(Exception):
         return cls(reason, message, status=status, code=UNAUTHENTICATED, retryable=status == 503)
 
     @classmethod
-    def denied(cls, reason: str, message: str, *, rule: str | None = None) -> Self:
+    def denied(
+        cls,
+        reason: str,
+        message: str,
+        *,
+        rule: str | None = None,
+        approval: str | None = None,
+        told: Mapping[str, Json] | None = None,
+    ) -> Self:
         """The policy says no. HTTP 200: the only form whose code and data reach every MCP client."""
-        return cls(reason, message, status=200, code=POLICY_DENIED, rule=rule)
+        return cls(reason, message, status=200, code=POLICY_DENIED, rule=rule, approval=approval, told=told)
 
     def data(self) -> dict[str, Json]:
         """The JSON-RPC error's `data` member (DESIGN 5.4), with `details`."""

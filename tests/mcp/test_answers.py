@@ -3,7 +3,7 @@ import json
 import pytest
 
 from coatcheck.errors import PARSE_ERROR, POLICY_DENIED, Refusal
-from coatcheck.mcp.answers import error_body, error_event, problem_body, problem_status
+from coatcheck.mcp.answers import error_body, error_event, problem_body, problem_status, told_of_tool
 from coatcheck.mcp.inspect import UnsupportedVersion
 from coatcheck.mcp.methods import VERSIONS
 
@@ -28,6 +28,27 @@ def test_a_refusal_is_a_json_rpc_error_with_the_callers_exact_id(request_id):
         },
     }
     assert type(answer["id"]) is type(request_id)
+
+
+@pytest.mark.parametrize(
+    ("style", "member", "value"),
+    [
+        ("hide", "error", {"code": -32602, "message": "Unknown tool: drop"}),
+        ("tool_error", "result", {"content": [{"type": "text", "text": "not today"}], "isError": True}),
+    ],
+)
+def test_a_style_is_all_that_the_caller_is_told(style, member, value):
+    refusal = Refusal.denied("policy-denied", "no", rule="r", told=told_of_tool(style, "drop", "not today"))
+    assert json.loads(error_body(7, refusal)) == {"jsonrpc": "2.0", "id": 7, member: value}
+    assert (refusal.reason, refusal.rule) == ("policy-denied", "r")
+
+
+def test_a_tools_error_says_that_it_is_complete_where_results_say_so():
+    assert told_of_tool("tool_error", "drop", "no", is_stateless=True)["result"]["resultType"] == "complete"
+
+
+def test_the_usual_style_changes_nothing():
+    assert told_of_tool("error", "drop", "not today") is None
 
 
 def test_an_approval_is_named_where_there_is_one():

@@ -45,6 +45,16 @@ def test_what_no_rule_permits_is_denied_with_a_sentence_that_names_it():
     assert denied == Deny("no-rule", "no rule lets shop-ci call delete_order on shop")
 
 
+@pytest.mark.parametrize(
+    ("styles", "told"),
+    [(["error"], "error"), (["tool_error", "error"], "tool_error"), (["hide", "tool_error"], "hide")],
+)
+def test_of_several_denying_rules_the_style_that_says_least_counts(styles, told):
+    denying = [rule(f"no-{n}", "deny", tools=("drop",), deny_style=style) for n, style in enumerate(styles)]
+    assert decided([rule("all", tools=("*",)), *denying], tool("drop")).style == told
+    assert decided([rule("all", tools=("*",)), *denying], tool("get")) == Allow(("all",))
+
+
 def test_without_rules_everything_is_denied():
     for call in (tool("get"), read("file:///x"), Call("mcp", "ping"), Call("http", "GET", "/")):
         assert isinstance(decided([], call), Deny)

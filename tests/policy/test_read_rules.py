@@ -142,6 +142,30 @@ def test_a_limit_is_a_number_in_a_time(draft, text, count, seconds):
     assert dict(policy.limits) == {"ci-reads": limit}
 
 
+@pytest.mark.parametrize("style", ["error", "tool_error", "hide"])
+def test_a_deny_says_how_it_is_answered(draft, style):
+    text = draft.edited("effect: deny", f"effect: deny\n    deny_style: {style}")
+    (denying,) = [rule for rule in draft.load(text).rules if rule.effect == "deny"]
+    assert denying.deny_style == style
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("effect: allow", "effect: allow\n    deny_style: hide", "'deny_style' on a rule with effect allow"),
+        ("effect: deny", "effect: deny\n    deny_style: silent", "deny_style cannot be 'silent'"),
+    ],
+)
+def test_a_style_is_for_denying_rules_and_one_that_is_known(draft, old, new, what):
+    assert [found for _, found, _ in draft.faults(draft.edited(old, new))] == [what]
+
+
+def test_a_style_is_for_calls_of_tools(draft):
+    rule = "  - {id: off, who: [any], server: github, resources: ['file:///**'], effect: deny, deny_style: hide}\n"
+    found = draft.faults(draft.edited("rules:\n", f"rules:\n{rule}"))
+    assert [what for _, what, _ in found] == ["'deny_style' is for calls of tools"]
+
+
 def test_a_deny_has_no_limit(draft):
     found = draft.faults(draft.edited("effect: deny", "effect: deny\n    limit: 1/s"))
     assert [what for _, what, _ in found] == ["'limit' on a rule with effect deny"]

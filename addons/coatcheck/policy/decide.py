@@ -17,7 +17,7 @@ from coatcheck.policy.asked import Asked, Listed, asked
 from coatcheck.policy.conditions import ConditionError, variables
 from coatcheck.policy.decision import Allow, Decision, Deny, Hold
 from coatcheck.policy.index import Compiled, Ready, ServerRules, index_of
-from coatcheck.policy.model import Policy, Rule, RuleId, Server
+from coatcheck.policy.model import DenyStyle, Policy, Rule, RuleId, Server
 
 
 def decide(policy: Policy, caller: Caller, server: Server, calls: Sequence[Call], *, now: datetime) -> Decision:
@@ -65,6 +65,9 @@ def knows(policy: Policy, caller: Caller, server: Server) -> bool:
     """Whether some allow or approve rule on the server (not a shadow) names the caller."""
     return any(rule.is_for(caller) for rule in index_of(policy).on(server).permitting)
 
+
+_STYLES: tuple[DenyStyle, ...] = ("error", "tool_error", "hide")
+"""What says least is last."""
 
 _LISTED_METHOD: dict[Listed, str] = {"tools": "tools/call", "resources": "resources/read", "prompts": "prompts/get"}
 
@@ -122,10 +125,11 @@ def _decide_one(rules: ServerRules, caller: Caller, server: Server, call: Call, 
 
 
 def _denied_by(denies: list[Rule], caller: Caller, server: Server, what: Asked) -> Deny:
-    """The first by id that has a message speaks for all."""
+    """The first by id that has a message speaks for all; the style is that which says least."""
     speaker = next((rule for rule in denies if rule.message), denies[0])
     message = speaker.message or f"rule {speaker.id} denies {caller.name} to {what.phrase} on {server.name}"
-    return Deny("rule", message, tuple(rule.id for rule in denies))
+    style = max((rule.deny_style for rule in denies), key=_STYLES.index)
+    return Deny("rule", message, tuple(rule.id for rule in denies), style)
 
 
 def _unpermitted(caller: Caller, server: Server, what: Asked) -> Deny:

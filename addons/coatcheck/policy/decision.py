@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from coatcheck.policy.model import RuleId
+from coatcheck.policy.model import DenyStyle, RuleId
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Deny:
     reason: str
     message: str
     rules: tuple[RuleId, ...] = ()
+    style: DenyStyle = "error"
 
 
 type Decision = Allow | Hold | Deny

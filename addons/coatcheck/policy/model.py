@@ -119,6 +119,8 @@ class Server:
 
 
 type Effect = Literal["allow", "approve", "deny"]
+type DenyStyle = Literal["error", "tool_error", "hide"]
+"""How a denied tool call is answered: as an error, as the tool's own failure, or as if there were no such tool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ class Rule:
     shadow: bool = False
     limit: Rate | None = None
     """What each caller may call by this rule; None: as often as it likes."""
+    deny_style: DenyStyle = "error"
 
 
 type MaskForm = Literal["redact", "partial", "hash"]

@@ -9,7 +9,7 @@ from typing import cast
 from coatcheck.policy.asked import ASKED_OF_CLIENT, HANDSHAKE
 from coatcheck.policy.conditions import CelCondition, compile_condition
 from coatcheck.policy.globs import may_expand_to
-from coatcheck.policy.model import Effect, HttpPattern, Identity, IssuerSpec, Reviewer, Rule, RuleId, Server
+from coatcheck.policy.model import DenyStyle, Effect, HttpPattern, Identity, IssuerSpec, Reviewer, Rule, RuleId, Server
 from coatcheck.policy.read_patterns import PATTERN_READERS, read_http_pattern
 from coatcheck.policy.read_values import read_rate
 from coatcheck.policy.scope import Entry, Sections
@@ -28,9 +28,10 @@ from coatcheck.policy.source import Node
 
 MATCHERS = ("tools", "resources", "prompts", "methods", "http")
 EFFECTS: tuple[Effect, ...] = ("allow", "approve", "deny")
+DENY_STYLES: tuple[DenyStyle, ...] = ("error", "tool_error", "hide")
 MAX_EXPIRES = timedelta(days=7)
 
-_KEYS = (*MATCHERS, "when", "reviewers", "quorum", "expires", "message", "mode", "limit")
+_KEYS = (*MATCHERS, "when", "reviewers", "quorum", "expires", "message", "mode", "limit", "deny_style")
 
 
 def read_rules(
@@ -94,6 +95,7 @@ class _RuleReader:
         limit = form.read("limit", read_rate, what="limit")
         if effect == "deny" and "limit" in form:
             form.report(form.at_key("limit"), "'limit' on a rule with effect deny", "it needs effect: allow or approve")
+        style = self._read_style(form, effect)
         if rule_id is None or server is None or effect is None or len(self._findings.problems) > problems:
             return None
         return Rule(
@@ -107,6 +109,7 @@ class _RuleReader:
             message=message,
             shadow=mode == "shadow",
             limit=limit,
+            deny_style=style,
             **names,
             reviewers=approval[0],
             quorum=approval[1],
@@ -152,6 +155,15 @@ class _RuleReader:
         if effect == "approve" and (asked := ASKED_OF_CLIENT.intersection(methods)):
             what = f"{min(asked)!r} cannot wait for an approval: the server asks in the middle of a call"
             form.report(form.at_value("methods"), what, "put the approval on the tools that ask")
+
+    def _read_style(self, form: Form, effect: Effect | None) -> DenyStyle:
+        style = form.read("deny_style", read_choice, DENY_STYLES, what="deny_style")
+        if effect is not None and effect != "deny" and "deny_style" in form:
+            what = f"'deny_style' on a rule with effect {effect}"
+            form.report(form.at_key("deny_style"), what, "it needs effect: deny")
+        elif "deny_style" in form and "tools" not in form:
+            form.report(form.at_key("deny_style"), "'deny_style' is for calls of tools", "give the tools it is about")
+        return cast("DenyStyle", style or "error")
 
     def _read_approval(self, form: Form, effect: Effect | None) -> tuple[tuple[str, ...], int, timedelta]:
         """Reviewers, quorum and expiry: `approve` needs reviewers, the other effects have none of them."""

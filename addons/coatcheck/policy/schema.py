@@ -12,7 +12,7 @@ from coatcheck.mcp.call import Json
 from coatcheck.policy.environment import PLACES
 from coatcheck.policy.read_identities import ALGORITHMS, TYPES
 from coatcheck.policy.read_masks import FORMS
-from coatcheck.policy.read_rules import EFFECTS, MATCHERS
+from coatcheck.policy.read_rules import DENY_STYLES, EFFECTS, MATCHERS
 
 _TEXT: dict[str, Json] = {"type": "string", "minLength": 1}
 _NAME: dict[str, Json] = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
@@ -189,6 +189,7 @@ def _rule() -> Json:
                 {"type": "string", "pattern": "^(1000000|[1-9][0-9]{0,5})/(s|min|h|d)$"},
                 "How often each caller may, such as 30/min.",
             ),
+            "deny_style": _words(DENY_STYLES, "With effect deny: how a denied tool call is answered."),
             "mode": _words(("enforce", "shadow"), "shadow: record what it would do, and do nothing."),
         },
         required=("id", "who", "server", "effect"),

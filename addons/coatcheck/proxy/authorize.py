@@ -1,12 +1,17 @@
 """Authorize: may this caller ask this server for this?"""
 
+from collections.abc import Mapping
+
 from mitmproxy import http
 
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.live import utc_now
+from coatcheck.mcp.answers import told_of_tool
+from coatcheck.mcp.call import Json
 from coatcheck.policy.decide import decide
 from coatcheck.policy.decision import Decision, Deny
+from coatcheck.proxy.relay import is_stateless
 
 _REASONS = {"rule": "policy-denied", "no-rule": "policy-denied"}
 
@@ -33,5 +38,16 @@ def decide_exchange(exchange: Exchange) -> Decision:
     exchange.decision = decision
     if isinstance(decision, Deny):
         reason = _REASONS.get(decision.reason, decision.reason)
-        raise Refusal.denied(reason, decision.message, rule=decision.rules[0] if decision.rules else None)
+        told = _told(decision, exchange)
+        raise Refusal.denied(reason, decision.message, rule=decision.rules[0] if decision.rules else None, told=told)
     return decision
+
+
+def _told(decision: Deny, exchange: Exchange) -> Mapping[str, Json] | None:
+    """The denial in its rule's style. A batch is refused as one: no result of a tool could answer it."""
+    if len(exchange.calls) == 1:
+        call = exchange.calls[0]
+        if call.method != "tools/call":
+            return None
+        return told_of_tool(decision.style, call.name, decision.message, is_stateless=is_stateless(exchange))
+    return told_of_tool("hide", None, decision.message) if decision.style == "hide" else None
