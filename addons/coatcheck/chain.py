@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,6 +38,8 @@ from coatcheck.identity.verify import Verifier
 from coatcheck.journal.records import lifecycle_record, token_record
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live, utc_now
+from coatcheck.pins.books import Books
+from coatcheck.pins.store import PinStore
 from coatcheck.policy.load import load_policy
 from coatcheck.proxy import console, dispatch, lockdown, read_answer
 from coatcheck.proxy.authorize import Authorize
@@ -50,10 +53,12 @@ from coatcheck.proxy.hold import HoldCall
 from coatcheck.proxy.identify import Identify
 from coatcheck.proxy.inspect import Inspect
 from coatcheck.proxy.journal_request import JournalRequest
+from coatcheck.proxy.keep_pins import KeepPins
 from coatcheck.proxy.limit import Limit
 from coatcheck.proxy.limit_rate import LimitRate
 from coatcheck.proxy.mask import Mask, Maskers
 from coatcheck.proxy.open_tunnel import OpenTunnel
+from coatcheck.proxy.pin import Pin
 from coatcheck.proxy.read_body import ReadBody
 from coatcheck.proxy.read_head import ReadHead
 from coatcheck.proxy.record import Record
@@ -97,6 +102,7 @@ class Parts:
     exchanges: Exchanges
     scrubbers: ScrubberCache
     hold: HoldCall
+    keep_pins: KeepPins
     control: ControlPort
     stages: FailClosed
 
@@ -126,7 +132,11 @@ def build(settings: Settings) -> Parts:
     dialling: Dialling = WeakKeyDictionary()
     scrubbers = ScrubberCache()
     WireGate(exchanges, scrubbers, dialling).install()
-    mask = Mask(exchanges, maskers, utc_now, relay)
+    pin_store = PinStore(engine)
+    books = Books(pin_store.load())
+    keep_pins = KeepPins(live, books, pin_store, approvals, journal, maskers, metrics)
+    mask = Mask(exchanges, maskers, utc_now, relay, books)
+    pin = Pin(exchanges, books)
     record = Record(exchanges, journal, recorder, maskers, metrics)
     relay.on_denied = record.refused_ask
     # The way of one request. Each stage implements the hooks it needs; every hook runs them in this order.
@@ -145,8 +155,10 @@ def build(settings: Settings) -> Parts:
         OpenTunnel(exchanges, tunnels, journal),
         Inspect(exchanges, relay),
         Authorize(exchanges),
+        pin,
         LimitRate(exchanges, time.monotonic),
         hold,
+        pin,  # again: a tool may have changed while its call was held
         JournalRequest(live, exchanges, journal, scrubbers),
         mask,
         record,
@@ -157,7 +169,7 @@ def build(settings: Settings) -> Parts:
     control = ControlPort(live, approvals, metrics, hold.vote, exchange.routes())
     return Parts(
         settings, vault, keys, live, sessions, cut_revoked, journal, recorder, approvals, metrics, exchanges,
-        scrubbers, hold, control, FailClosed(stages, exchanges),
+        scrubbers, hold, keep_pins, control, FailClosed(stages, exchanges),
     )  # fmt: skip
 
 
@@ -226,7 +238,13 @@ class Gateway:
             console.lock(app)
         note = _note("revoked", parts.journal)
         watch_sessions = parts.sessions.watch(parts.live.problems, note, parts.cut_revoked.run)
-        watches = (parts.hold.watch(), watch_sessions, self._watch_vault(parts), self._watch_idle(parts))
+        watches = (
+            parts.hold.watch(),
+            parts.keep_pins.watch(),
+            watch_sessions,
+            self._watch_vault(parts),
+            self._watch_idle(parts),
+        )
         for work in (*watches, self._warm(parts)):
             task = asyncio.create_task(work)
             self._tasks.add(task)
@@ -254,6 +272,8 @@ class Gateway:
             task.cancel()
         parts.control.close()
         parts.recorder.close()
+        with suppress(CoatcheckError):
+            await parts.keep_pins.write()
         parts.journal.append_later(
             "lifecycle", lifecycle_record(event="stopped", version=__version__, policy=parts.live.policy.sha256)
         )

@@ -58,7 +58,7 @@ def tail(count: int, state: StateDirectory, as_json: bool) -> None:
 @journal.command()
 @click.option("--caller", help="Only this identity's.")
 @click.option("--server", help="Only this server's.")
-@click.option("--kind", help="Only this kind: request, outcome, refusal, approval, lifecycle, file, gap.")
+@click.option("--kind", help="Only this kind: request, outcome, refusal, approval, pin, token, lifecycle, file, gap.")
 @click.option("--since", type=Moment(), help="Only from then on: a date, a time, or an age such as 90m or 7d.")
 @state_option
 @json_option

@@ -15,6 +15,7 @@ from coatcheck_cli.options import json_option, policy_option, printable
 from coatcheck_cli.policy_backtest import backtest_command
 from coatcheck_cli.policy_cases import test_command
 from coatcheck_cli.policy_explain import explain_command, who
+from coatcheck_cli.policy_pin import pin_command
 from coatcheck_cli.policy_suggest import suggest_command
 
 
@@ -65,5 +66,5 @@ def _counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-for command in (explain_command, who, test_command, backtest_command, suggest_command):
+for command in (explain_command, who, test_command, backtest_command, suggest_command, pin_command):
     policy.add_command(command)

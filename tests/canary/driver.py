@@ -17,6 +17,7 @@ from coatcheck.exchange import Exchange, ExchangeId, Exchanges, Release
 from coatcheck.http.target import Target
 from coatcheck.mcp.call import Call
 from coatcheck.mcp.inspect import Inspected
+from coatcheck.pins.books import Books
 from coatcheck.policy.model import Policy
 from coatcheck.policy.model import Server as PolicyServer
 from coatcheck.proxy.digest import digest_of
@@ -47,7 +48,7 @@ class Driver:
         info = SecretInfo("canary", 1, "coat_canary", (binding,), NOW, value[:8].hex())
         self._plan = SwapPlan((Use(Credential(info, Secret(value)), binding, injected=True),))
         self._hooks = FailClosed(
-            [Mask(exchanges, Maskers(bytes(32)), lambda: NOW, Relay(lambda: NOW))], exchanges
+            [Mask(exchanges, Maskers(bytes(32)), lambda: NOW, Relay(lambda: NOW), Books())], exchanges
         ).hooks
         self._client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), state=ConnectionState.OPEN)
         context = Context(self._client, options)

@@ -25,7 +25,7 @@ BEFORE_THE_WIRE = [
     "open_tunnel.next_layer",
     "read_head.requestheaders", "guard.requestheaders", "discover.requestheaders", "identify.requestheaders",
     "limit.requestheaders", "limit_rate.request",
-    "read_head.request", "inspect.request", "authorize.request", "hold.request",
+    "read_head.request", "inspect.request", "authorize.request", "pin.request", "hold.request",
     "journal_request.request", "record.request", "release.request",
     "guard.server_connect", "guard.tls_start_server",
 ]  # fmt: skip

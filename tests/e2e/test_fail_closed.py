@@ -29,6 +29,7 @@ BEFORE_THE_WIRE = [
     "identify.requestheaders",
     "inspect.request",
     "authorize.request",
+    "pin.request",
     "hold.request",
     "release.request",
 ]
@@ -124,13 +125,14 @@ def test_every_hook_of_every_stage_is_in_these_tables() -> None:
         limit,
         mask,
         open_tunnel,
+        pin,
         read_head,
         record,
         release,
     )
 
     found = set()
-    modules = (read_head, guard, identify, limit, open_tunnel, inspect, authorize, hold, release, mask, record)
+    modules = (read_head, guard, identify, limit, open_tunnel, inspect, authorize, pin, hold, release, mask, record)
     for module in modules:
         for name, cls in vars(module).items():
             if python_inspect.isclass(cls) and cls.__module__ == module.__name__ and not name.startswith("_"):

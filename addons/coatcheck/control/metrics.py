@@ -17,6 +17,9 @@ class Metrics:
         self._scrubbed = Counter(
             "coatcheck_secrets_scrubbed", "Echoed secrets taken out of answers", ["server"], registry=self.registry
         )
+        self._pins = Counter(
+            "coatcheck_pins", "What became of tools' pins", ["server", "event"], registry=self.registry
+        )
         self._counted: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self.held = Gauge("coatcheck_held_calls", "Calls waiting for a reviewer", registry=self.registry)
         self.loop_lag = Gauge("coatcheck_loop_lag_seconds", "How late the event loop is", registry=self.registry)
@@ -32,6 +35,10 @@ class Metrics:
         timing.observe(seconds)
         if scrubbed:
             self._scrubbed.labels(server).inc(scrubbed)
+
+    def pinned(self, *, server: str, event: str) -> None:
+        """Counts one event of a tool's pin; `event` is a `PinEvent`."""
+        self._pins.labels(server, event).inc()
 
     def render(self) -> bytes:
         """The text exposition format, version 0.0.4."""

@@ -4,7 +4,8 @@ Law: no argument, body, token or secret value enters a record; digests and names
 Law: the fields of a kind and their order change only by adding at the end.
 
 The kinds: `request` (before a request is forwarded), `outcome` (when it is over), `refusal` (a request that is not
-served), `approval` (each step of one), `token` (a session token given or taken back), `lifecycle` (of the gateway).
+served), `approval` (each step of one), `pin` (a tool seen first, changed or accepted), `token` (a session token given
+or taken back), `lifecycle` (of the gateway).
 The journal's own are `file`, the link to the file before, and `gap`, what could not be written.
 """
 
@@ -47,6 +48,7 @@ RUN_CLAIMS = (
 
 type OutcomeName = Literal["answered", "refused", "server-failed", "client-left", "fault"]
 type ApprovalEvent = Literal["asked", "voted", "approved", "denied", "expired", "withdrawn", "orphaned", "used"]
+type PinEvent = Literal["first-seen", "changed", "as-pinned", "look-alike", "accepted", "pinned", "forgotten"]
 type LifecycleEvent = Literal["started", "stopped", "policy-loaded", "policy-refused"]
 
 
@@ -179,6 +181,34 @@ def token_record(*, event: Literal["issued", "revoked"], token: IssuedToken) -> 
         "token_id": token.token_id,
         "expires": token.expires_at,
         "run": dict(token.run),
+    }
+
+
+def pin_record(
+    *,
+    event: PinEvent,
+    server: str,
+    tool: str,
+    digest: str,
+    seen: str | None = None,
+    exchange: str | None = None,
+    caller: str | None = None,
+    approval: str | None = None,
+    by: str | None = None,
+) -> dict[str, Json]:
+    """What became of a tool's pin. `digest` is the pinned definition's SHA-256, `seen` that of what the server says
+    where it is another, in the answer of `exchange`; `by` is the account of whoever did it on the command line.
+    """
+    return {
+        "event": event,
+        "server": server,
+        "tool": tool,
+        "digest": digest,
+        "seen": seen,
+        "exchange": exchange,
+        "caller": caller,
+        "approval": approval,
+        "by": by,
     }
 
 

@@ -114,7 +114,7 @@ def _read(sections: Sections, files: tuple[Path, ...], sha256: str) -> Policy | 
     issuers = read_issuers(sections)
     identities = read_identities(sections)
     reviewers = read_reviewers(sections)
-    servers = read_servers(sections)
+    servers = read_servers(sections, reviewers)
     rules = read_rules(sections, issuers, identities, reviewers, servers)
     masks = read_masks(sections, servers)
     report_dead_rules(rules, identities, sections.findings)

@@ -95,6 +95,9 @@ class Reviewer:
     mitmweb: str | None = None
 
 
+type PinMode = Literal["warn", "hold", "deny"]
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """An upstream: an MCP server or an HTTP API, by URL."""
@@ -111,6 +114,12 @@ class Server:
     ca: Path | None = None
     addresses: tuple[Network, ...] = ()
     tunnel: bool = False
+    pins: PinMode = "hold"
+    """What becomes of a tool whose definition changed: only told, hidden and denied until it is accepted (`hold`: by
+    an approval too), or that without being asked about.
+    """
+    pin_reviewers: tuple[str, ...] = ()
+    """Who may accept a changed tool by an approval."""
 
     @property
     def origin(self) -> tuple[str, str, int]:

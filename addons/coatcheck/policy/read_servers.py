@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, cast
 
-from coatcheck.policy.model import Network, Server
+from coatcheck.policy.model import Network, PinMode, Reviewer, Server
 from coatcheck.policy.read_places import Place, read_file, read_network, read_url
 from coatcheck.policy.scope import Entry, Sections
-from coatcheck.policy.shape import Findings, read_boolean, read_duration, read_form, read_integer, read_text
+from coatcheck.policy.shape import (
+    Findings,
+    Form,
+    read_boolean,
+    read_choice,
+    read_duration,
+    read_form,
+    read_integer,
+    read_text,
+)
 from coatcheck.policy.source import Node, Scalar
 
 GENERIC = frozenset(
@@ -22,7 +31,8 @@ MAX_SESSION_TTL = timedelta(hours=24)
 
 _URN = re.compile(r"urn:[a-z0-9][a-z0-9-]{1,31}:\S+", re.IGNORECASE)
 _GATEWAY_KEYS = ("hold", "max_in_flight", "session_ttl")
-_SERVER_KEYS = ("credential", "ca", "addresses", "tunnel")
+_SERVER_KEYS = ("credential", "ca", "addresses", "tunnel", "pins", "pin_reviewers")
+PIN_MODES: tuple[PinMode, ...] = ("warn", "hold", "deny")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +81,12 @@ def _read_audience(node: Node, findings: Findings) -> str | None:
     return place.url if place else None
 
 
-def read_servers(sections: Sections) -> dict[str, Server]:
+def read_servers(sections: Sections, reviewers: dict[str, Reviewer]) -> dict[str, Server]:
     """All servers; two at the same URL are refused."""
     out: dict[str, Server] = {}
     seen: dict[tuple[str, str, int, str], str] = {}
     for entry in sections.servers.values():
-        server = _read_server(entry, sections)
+        server = _read_server(entry, sections, reviewers)
         if server is None:
             continue
         place = (*server.origin, server.path.rstrip("/"))
@@ -87,7 +97,7 @@ def read_servers(sections: Sections) -> dict[str, Server]:
     return out
 
 
-def _read_server(entry: Entry, sections: Sections) -> Server | None:
+def _read_server(entry: Entry, sections: Sections, reviewers: dict[str, Reviewer]) -> Server | None:
     what = f"server {entry.name}"
     form = read_form(entry.node, sections.findings, required=("url",), optional=_SERVER_KEYS, what=what)
     place: Place | None = form.read("url", read_url, what="url", schemes=("http", "https"))
@@ -99,12 +109,53 @@ def _read_server(entry: Entry, sections: Sections) -> Server | None:
         form.report(form.at_key("ca"), "'ca' on a server without https", "write its URL with https")
     addresses: tuple[Network, ...] = form.read_list("addresses", _read_address)
     tunnel = bool(form.read("tunnel", read_boolean, what="tunnel"))
+    for key in ("pins", "pin_reviewers"):
+        if tunnel and key in form:
+            form.report(
+                form.at_key(key), f"{key!r} on a tunnel: its tools cannot be seen", f"remove {key!r} or 'tunnel'"
+            )
     if tunnel:
         _check_tunnel(form.at_key("tunnel"), credential, place, "ca" in form, sections.findings)
+    pins, pin_reviewers = _read_pins(form, sections, reviewers)
     if place is None:
         return None
     scheme = cast("Literal['http', 'https']", place.scheme)
-    return Server(entry.name, place.url, scheme, place.host, place.port, place.path, credential, ca, addresses, tunnel)
+    return Server(
+        entry.name,
+        place.url,
+        scheme,
+        place.host,
+        place.port,
+        place.path,
+        credential,
+        ca,
+        addresses,
+        tunnel,
+        pins,
+        pin_reviewers,
+    )
+
+
+def _read_pins(form: Form, sections: Sections, reviewers: dict[str, Reviewer]) -> tuple[PinMode, tuple[str, ...]]:
+    """What becomes of changed tools, and who may accept them: `hold` is the one that asks."""
+
+    def read_reviewer(node: Node, findings: Findings) -> str | None:
+        name = read_text(node, findings, what="a reviewer")
+        if name is None or not sections.is_known(name, sections.reviewers, node.at, what="reviewer"):
+            return None
+        if name in reviewers and reviewers[name].mitmweb is not None:
+            hint = "name reviewers with tokens, or local ones"
+            findings.report(node.at, f"reviewer {name!r} sees held calls only: mitmweb does not show pins", hint)
+            return None
+        return name
+
+    mode = cast("PinMode", form.read("pins", read_choice, PIN_MODES, what="pins") or "hold")
+    names: tuple[str, ...] = form.read_list("pin_reviewers", read_reviewer)
+    if mode != "hold" and "pin_reviewers" in form:
+        form.report(
+            form.at_key("pin_reviewers"), f"'pin_reviewers' on a server with pins {mode}", "it needs pins: hold"
+        )
+    return mode, names
 
 
 def _read_address(node: Node, findings: Findings) -> Network | None:

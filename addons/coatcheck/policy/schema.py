@@ -13,6 +13,7 @@ from coatcheck.policy.environment import PLACES
 from coatcheck.policy.read_identities import ALGORITHMS, TYPES
 from coatcheck.policy.read_masks import FORMS
 from coatcheck.policy.read_rules import DENY_STYLES, EFFECTS, MATCHERS
+from coatcheck.policy.read_servers import PIN_MODES
 
 _TEXT: dict[str, Json] = {"type": "string", "minLength": 1}
 _NAME: dict[str, Json] = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
@@ -161,6 +162,8 @@ def _server() -> Json:
             "ca": _said(_TEXT, "A CA certificate to verify it with, relative to this file."),
             "addresses": _listed(_TEXT, "Private address ranges it may resolve to; without this they are refused."),
             "tunnel": _said(_FLAG, "Reached, not opened."),
+            "pins": _words(PIN_MODES, "What becomes of a tool that changed: told, held for approval, or denied."),
+            "pin_reviewers": _listed(_NAME, "With pins: hold, who may accept a changed tool."),
         },
         required=("url",),
     )

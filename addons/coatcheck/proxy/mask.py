@@ -23,6 +23,7 @@ from coatcheck.mcp.lists import filter_list
 from coatcheck.mcp.size import check_nested, check_size
 from coatcheck.mcp.sse import Event, SseError, SseRewriter
 from coatcheck.mcp.strict_json import dump_json, parse_json
+from coatcheck.pins.books import Books
 from coatcheck.policy.decide import may_see
 from coatcheck.policy.model import Policy
 from coatcheck.proxy.inspect import LARGE
@@ -56,9 +57,12 @@ class Maskers:
 class Mask:
     """First stage on the way back."""
 
-    def __init__(self, exchanges: Exchanges, maskers: Maskers, clock: Callable[[], datetime], relay: Relay) -> None:
+    def __init__(
+        self, exchanges: Exchanges, maskers: Maskers, clock: Callable[[], datetime], relay: Relay, books: Books
+    ) -> None:
         self._exchanges = exchanges
         self._relay = relay
+        self._books = books
         self._maskers = maskers
         self._clock = clock
 
@@ -165,11 +169,23 @@ class Mask:
             raise _unreadable("server-failed", "the server's answer asks something itself")
         message = self._relay.read_answer(exchange, method, message)
         if method in LISTS and isinstance(message.get("result"), dict):
-            visible, _ = filter_list(method, message["result"], lambda kind, name: self._may_see(exchange, kind, name))
-            message = {**message, "result": visible}
+            message = {**message, "result": self._visible(exchange, method, message["result"])}
         if not exchange.masker:
             return message
         return exchange.masker.mask_message(message, exchange.masked, written=written, places=places)
+
+    def _visible(self, exchange: Exchange, method: str, result: Json) -> Json:
+        """A list without what the caller may not call; its tools are pinned as the server said them."""
+        assert exchange.caller is not None
+        assert exchange.server is not None
+        hidden: frozenset[str] = frozenset()
+        if method == "tools/list" and isinstance(result, dict):
+            tools, caller = result.get("tools"), exchange.caller.name
+            hidden = self._books.see(exchange.server, tools, exchange=exchange.id, caller=caller)
+        visible, _ = filter_list(
+            method, result, lambda kind, name: name not in hidden and self._may_see(exchange, kind, name)
+        )
+        return visible
 
     def _may_see(self, exchange: Exchange, kind: str, name: str) -> bool:
         assert exchange.caller is not None
