@@ -101,6 +101,39 @@ def test_what_cannot_be_on_a_server_is_refused(draft, old, new, what):
     assert any(what in said for _, said, _ in found), found
 
 
+def test_tools_that_change_are_held_unless_something_else_is_said(draft):
+    servers = draft.load().servers
+    assert {(server.pins, server.pin_reviewers) for server in servers.values()} == {("hold", ())}
+    for mode in ("warn", "hold", "deny"):
+        text = draft.edited("credential: github-pat", f"credential: github-pat\n    pins: {mode}")
+        assert draft.load(text).servers["github"].pins == mode
+    text = draft.edited("credential: github-pat", "credential: github-pat\n    pin_reviewers: [sre, desk]")
+    assert draft.load(text).servers["github"].pin_reviewers == ("sre", "desk")
+
+
+@pytest.mark.parametrize(
+    ("added", "what"),
+    [
+        ("pins: ask", "pins cannot be 'ask'"),
+        ("pin_reviewers: []", "an empty list"),
+        ("pin_reviewers: [ser]", "unknown reviewer 'ser'"),
+        ("pin_reviewers: [web]", "mitmweb does not show pins"),
+        ("pins: warn\n    pin_reviewers: [sre]", "'pin_reviewers' on a server with pins warn"),
+        ("pins: deny\n    pin_reviewers: [sre]", "'pin_reviewers' on a server with pins deny"),
+    ],
+)
+def test_who_may_accept_a_changed_tool_is_said_where_somebody_is_asked(draft, added, what):
+    found = draft.faults(draft.edited("credential: github-pat", f"credential: github-pat\n    {added}"))
+    assert len(found) == 1
+    assert what in found[0][1]
+
+
+@pytest.mark.parametrize("key", ["pins: deny", "pin_reviewers: [sre]"])
+def test_a_tunnel_has_no_tools_to_pin(draft, key):
+    found = draft.faults(draft.edited("tunnel: true", f"tunnel: true, {key}"))
+    assert [what for _, what, _ in found] == [f"{key.partition(':')[0]!r} on a tunnel: its tools cannot be seen"]
+
+
 def test_a_credential_must_be_in_the_vault_where_its_names_are_known(draft):
     assert draft.load(secrets={"github-pat"})
     assert draft.load(secrets=None)
