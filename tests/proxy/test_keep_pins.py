@@ -166,6 +166,21 @@ async def test_an_approval_is_for_the_change_that_was_shown(changed):
     assert sorted(approval.state for approval in changed.approvals.recent()) == ["approved", "pending"]
 
 
+@pytest.mark.parametrize("state", ["approved", "used"])
+async def test_an_approval_of_something_else_accepts_nothing(changed, state):
+    (mine,) = changed.approvals.pending()
+    now = datetime.now(UTC)
+    question = replace(mine.question, call_digest="0" * 64)
+    other = changed.approvals.ask(question, now=now, expires=timedelta(days=1))
+    changed.approvals.vote(other.id, Vote("desk", "ann", "approve", now), now=now)
+    if state == "used":
+        assert changed.approvals.use(other.id, call_digest="0" * 64, now=now)
+    changed.store.ask("shop", "a", changed.books.find("shop", "a").seen.digest, other.id)
+    await changed.keeping.keep()
+    assert not changed.is_let("a")
+    assert changed.books.find("shop", "a").approval == mine.id
+
+
 async def test_a_question_that_nobody_answered_is_asked_anew(changed, monkeypatch):
     first = changed.books.find("shop", "a").approval
     later = datetime.now(UTC) + timedelta(days=8)
