@@ -9,12 +9,25 @@ from forms import Watch
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.options import Options
 from mitmproxy.proxy.layers.http import HttpLayer
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.test import taddons
 from stage import Stage
 
 from coatcheck.exchange import Exchanges
+from coatcheck.proxy import read_answer
+from coatcheck.proxy.read_body import ReadBody
 from coatcheck.proxy.wire import WireGate
 from coatcheck.vault.scrub import ScrubberCache
+
+PATCHED = (
+    (HttpLayer, "event_to_child"),
+    (HttpLayer, "get_connection"),
+    (Http1Client, "read_headers"),
+    (Http1Client, "read_body"),
+    (Http1Server, "read_body"),
+    (Http1Server, "wait"),
+)
+"""What the gate and the readers put their own in the place of."""
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +48,15 @@ def options() -> Iterator[Options]:
 
 @pytest.fixture(scope="module")
 def exchanges() -> Iterator[Exchanges]:
-    """The exchanges of a gate that stands in mitmproxy's layer while these tests run."""
-    before = HttpLayer.event_to_child, HttpLayer.get_connection
-    made: Exchanges = WeakKeyDictionary()
-    WireGate(made, ScrubberCache()).install()
-    yield made
-    HttpLayer.event_to_child, HttpLayer.get_connection = before  # type: ignore[method-assign]
+    """The exchanges of a gate that stands in mitmproxy's layers while these tests run, with the readers before it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in PATCHED:
+            patch.setattr(owner, name, getattr(owner, name))
+        made: Exchanges = WeakKeyDictionary()
+        ReadBody(lambda refusal: None).install()
+        read_answer.install()
+        WireGate(made, ScrubberCache()).install()
+        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coatcheck.policy.model import Rate, RuleId
@@ -53,14 +53,15 @@ STEPS = st.lists(st.tuples(st.floats(-1, 30), st.integers(1, 3)), max_size=40)
 
 
 @given(STEPS, st.integers(1, 5), st.integers(1, 60))
+@example([(0.0, 2), (-1.0, 1), (12.0, 1), (30.0, 1)], 1, 42)
 def test_within_any_time_no_more_passes_than_the_count_and_what_flows_back(steps, count, seconds):
     limits, rate, now = RateLimits(), Rate(count, timedelta(seconds=seconds)), 0.0
     latest = float("-inf")
     taken = []
     for step, number in steps:
         now += step
-        latest = max(latest, now)
         if limits.take([claim(rate=rate)], number, now=now) is None:
+            latest = max(latest, now)
             taken.append((latest, number))
     for first, (start, _) in enumerate(taken):
         total = 0
