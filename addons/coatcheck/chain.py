@@ -41,7 +41,7 @@ from coatcheck.live import Live, utc_now
 from coatcheck.pins.books import Books
 from coatcheck.pins.store import PinStore
 from coatcheck.policy.load import load_policy
-from coatcheck.proxy import console, dispatch, lockdown, read_answer
+from coatcheck.proxy import console, dispatch, lockdown, messages, read_answer
 from coatcheck.proxy.authorize import Authorize
 from coatcheck.proxy.cut_revoked import CutRevoked
 from coatcheck.proxy.discover import Discover
@@ -215,6 +215,7 @@ class Gateway:
         parts.recorder.start()
         self_test(parts.exchanges, ctx.options)
         dispatch.install(ctx.master.addons)
+        messages.install()
         # the hooks become this addon's own: mitmproxy cannot unload it without asking `done`
         vars(self).update(parts.stages.hooks)
         sys.setswitchinterval(SWITCH_SECONDS)

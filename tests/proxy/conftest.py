@@ -9,7 +9,8 @@ from mitmproxy import http, options, optmanager
 from mitmproxy.addonmanager import AddonManager, Loader
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client, ConnectionState, Server
-from mitmproxy.http import MessageData
+from mitmproxy.http import Headers, MessageData
+from mitmproxy.net.http.http1 import read
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
@@ -141,12 +142,18 @@ def mitmproxy_as_it_was() -> Iterator[None]:
         (Http1Client, "read_headers"),
         (Http1Client, "read_body"),
         (MessageData, "__post_init__"),
+        (Headers, "get_all"),
+        (Headers, "get"),
+        (Headers, "__getitem__"),
+        (Headers, "__contains__"),
+        (Context, "fork"),
+        (read, "url"),
         (optmanager._Option, "current"),
     ]
-    before = [(cls, name, getattr(cls, name)) for cls, name in places]
+    before = [(owner, name, getattr(owner, name)) for owner, name in places]
     yield
-    for cls, name, value in before:
-        setattr(cls, name, value)
+    for owner, name, value in before:
+        setattr(owner, name, value)
 
 
 @pytest.fixture

