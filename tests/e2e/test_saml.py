@@ -15,12 +15,12 @@ import pytest
 pytest.importorskip("signxml", reason="needs the extra 'saml': run scripts/bootstrap")
 
 from assertions import ISSUER, Draft, Idp, response
-from conftest import Stage
 from far_end import gateway_with
 from raw import RawClient, call
 
 from coatcheck.identity.token_request import GRANT_TYPE, SAML2
 from coatcheck.journal.read import records
+from conftest import Stage
 from story.cast import AUDIENCE, read_outcome
 from story.processes import run_cli
 
