@@ -8,19 +8,17 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 from weakref import WeakKeyDictionary
 
 from mitmproxy import ctx, hooks, http
 from mitmproxy.addonmanager import Loader
-from mitmproxy.connection import Client
-from mitmproxy.proxy.server import ConnectionHandler
 
 from coatcheck import __version__
 from coatcheck.approvals.store import ApprovalStore
@@ -41,14 +39,16 @@ from coatcheck.live import Live, utc_now
 from coatcheck.pins.books import Books
 from coatcheck.pins.store import PinStore
 from coatcheck.policy.load import load_policy
+from coatcheck.policy.model import Policy
 from coatcheck.proxy import console, dispatch, lockdown, messages, read_answer
 from coatcheck.proxy.authorize import Authorize
+from coatcheck.proxy.cut_changed import CutChanged
 from coatcheck.proxy.cut_revoked import CutRevoked
 from coatcheck.proxy.discover import Discover
 from coatcheck.proxy.fail_closed import FailClosed
-from coatcheck.proxy.flow_file import write_flow_file
+from coatcheck.proxy.flow_file import export_closed
 from coatcheck.proxy.guard import Guard
-from coatcheck.proxy.hang_up import HangUp
+from coatcheck.proxy.hang_up import HangUp, handler_of, handlers
 from coatcheck.proxy.hold import HoldCall
 from coatcheck.proxy.identify import Identify
 from coatcheck.proxy.inspect import Inspect
@@ -66,23 +66,19 @@ from coatcheck.proxy.relay import Relay
 from coatcheck.proxy.release import ReleaseRequest
 from coatcheck.proxy.self_test import self_test
 from coatcheck.proxy.wire import WireGate
-from coatcheck.sessions.read import open_session
 from coatcheck.sessions.recorder import SessionRecorder
 from coatcheck.settings import OPTIONS, Settings, read_settings
 from coatcheck.vault.crypto import Sealer
 from coatcheck.vault.keys import find_master_key
 from coatcheck.vault.scrub import ScrubberCache
 from coatcheck.vault.store import Vault
+from coatcheck.watch import PolicyWatch, watch_idle, watch_vault
 
 logger = logging.getLogger("coatcheck")
 
-VAULT_POLL_SECONDS = 2.0
-IDLE_POLL_SECONDS = 5.0
 DRAIN_SECONDS = 5.0
 SWITCH_SECONDS = 0.001
 """How long a thread that works on a large body keeps the event loop waiting, each time that it wants to go on."""
-EXPORT_BYTES = 4 * 1024 * 1024
-"""Sessions up to this size get their flow file when they close: about a second of work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +91,7 @@ class Parts:
     live: Live
     sessions: SessionTokens
     cut_revoked: CutRevoked
+    watch: PolicyWatch
     journal: JournalWriter
     recorder: SessionRecorder
     approvals: ApprovalStore
@@ -125,7 +122,7 @@ def build(settings: Settings) -> Parts:
     metrics = Metrics()
     maskers = Maskers(key.derive("mask"))
     journal = JournalWriter(settings.state.journal, clock=utc_now)
-    recorder = SessionRecorder(settings.state.sessions, clock=utc_now, on_closed=_export)
+    recorder = SessionRecorder(settings.state.sessions, clock=utc_now, on_closed=export_closed)
     approvals = ApprovalStore(engine)
     relay = Relay(utc_now)
     hold = HoldCall(live, exchanges, approvals, journal, maskers, metrics, _show, sessions, relay)
@@ -140,17 +137,18 @@ def build(settings: Settings) -> Parts:
     record = Record(exchanges, journal, recorder, maskers, metrics)
     relay.on_denied = record.refused_ask
     # The way of one request. Each stage implements the hooks it needs; every hook runs them in this order.
-    hang_up = HangUp(_handler_of)
+    hang_up = HangUp(handler_of)
     read_head = ReadHead(hang_up.cut, record.refused_head)
     read_head.install()
     ReadBody(record.refused_head).install()
     read_answer.install()
+    identify = Identify(live, exchanges, tunnels, sessions)
     stages = [
         hang_up,
         read_head,
         Guard(live, exchanges, tunnels, dialling, settings.reverse),
         Discover(exchanges),
-        Identify(live, exchanges, tunnels, sessions),
+        identify,
         Limit(exchanges),
         OpenTunnel(exchanges, tunnels, journal),
         Inspect(exchanges, relay),
@@ -167,8 +165,17 @@ def build(settings: Settings) -> Parts:
     cut_revoked = CutRevoked(live, exchanges, tunnels, sessions, hang_up.cut)
     exchange = TokenExchange(live, sessions, UsedTokens(engine), _note("issued", journal), verify_assertion)
     control = ControlPort(live, approvals, metrics, hold.vote, exchange.routes())
+    cut_changed = CutChanged(handlers, hang_up.cut)
+
+    def changed(old: Policy, new: Policy) -> None:
+        """What was remembered goes with the policy it was remembered under."""
+        sessions.forget()
+        identify.forget()
+        cut_changed.run(old, new)
+
+    watch = PolicyWatch(settings, live, keys, journal, lockdown.same_gateway_urls(settings, policy), changed)
     return Parts(
-        settings, vault, keys, live, sessions, cut_revoked, journal, recorder, approvals, metrics, exchanges,
+        settings, vault, keys, live, sessions, cut_revoked, watch, journal, recorder, approvals, metrics, exchanges,
         scrubbers, hold, keep_pins, control, FailClosed(stages, exchanges),
     )  # fmt: skip
 
@@ -243,9 +250,12 @@ class Gateway:
             parts.hold.watch(),
             parts.keep_pins.watch(),
             watch_sessions,
-            self._watch_vault(parts),
-            self._watch_idle(parts),
+            watch_vault(parts.live, parts.vault, parts.scrubbers),
+            watch_idle(parts.live, parts.journal, parts.recorder, parts.metrics),
+            parts.watch.run(),
         )
+        if not os.isatty(0):  # at a terminal, SIGHUP says that the terminal is gone
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.watch.look_now)
         for work in (*watches, self._warm(parts)):
             task = asyncio.create_task(work)
             self._tasks.add(task)
@@ -281,32 +291,6 @@ class Gateway:
         parts.journal.close()
 
     @staticmethod
-    async def _watch_vault(parts: Parts) -> None:
-        """Takes over changes of the vault within a few seconds."""
-        seen = await asyncio.to_thread(parts.vault.generation)
-        while True:
-            await asyncio.sleep(VAULT_POLL_SECONDS)
-            generation = await asyncio.to_thread(parts.vault.generation)
-            if generation != seen:
-                parts.live.snapshot = await asyncio.to_thread(parts.vault.snapshot)
-                parts.scrubbers.clear()  # they hold values in clear
-                seen = generation
-
-    @staticmethod
-    async def _watch_idle(parts: Parts) -> None:
-        """Closes idle sessions, measures the loop's lag, and keeps readiness true to the sinks."""
-        while True:
-            began = time.monotonic()
-            await asyncio.sleep(IDLE_POLL_SECONDS)
-            parts.metrics.loop_lag.set(max(0.0, time.monotonic() - began - IDLE_POLL_SECONDS))
-            parts.recorder.close_idle()
-            for part, is_healthy in (("journal", parts.journal.healthy), ("sessions", parts.recorder.healthy)):
-                if is_healthy:
-                    parts.live.problems.pop(part, None)
-                else:
-                    parts.live.problems[part] = "cannot be written"
-
-    @staticmethod
     async def _warm(parts: Parts) -> None:
         """Fetches the issuers' keys before the first token comes."""
         await parts.keys.warm(parts.live.policy.issuers.values())
@@ -340,26 +324,9 @@ def _in_flight(parts: Parts) -> bool:
     )
 
 
-def _handler_of(client: Client) -> ConnectionHandler | None:
-    """What mitmproxy handles a client's connection with, while there is one."""
-    handler: ConnectionHandler | None = ctx.master.addons.get("proxyserver").connections.get(client.id)
-    return handler
-
-
 def _show(flow: http.HTTPFlow) -> None:
     """Tells mitmweb that a flow changed."""
     ctx.master.addons.trigger(hooks.UpdateHook([flow]))
-
-
-def _export(session: Path) -> None:
-    """A closed session's flow file, beside its record; a long one's is left to `coatcheck sessions export`."""
-    if session.stat().st_size > EXPORT_BYTES:
-        logger.info("session %s is long: make its flow file with coatcheck sessions export", session.stem)
-        return
-    try:
-        write_flow_file(open_session(session), session.with_suffix(".mitm"))
-    except CoatcheckError as error:
-        logger.warning("%s", error)
 
 
 def _refuse_start(error: CoatcheckError) -> None:

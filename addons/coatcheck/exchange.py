@@ -134,6 +134,8 @@ class Tunnel:
     host: str
     port: int
     verified: Verified | None = None
+    policy: Policy | None = None
+    """What `verified` was verified under, or would be verified alike."""
     opened_by: Caller | None = None
     refusal: Refusal | None = None
     exchange: Exchange | None = None

@@ -258,6 +258,50 @@ async def test_a_tunnel_does_not_outlive_its_token(identify, arrives, flow, toke
         await identify.requestheaders(flow)
 
 
+async def test_a_tunnel_goes_on_under_a_policy_that_verifies_its_token_alike(
+    identify, arrives, flow, token, tunnels, live
+) -> None:
+    tunnels[flow.client_conn] = Tunnel("shop.test", 443)
+    arrives(Proxy_Authorization=basic(token()))
+    await identify.http_connect(flow)
+    identities = {"robot": Identity("robot", "ci", {"role": "reader"})}
+    live.policy = replace(live.policy, sha256="q" * 64, identities=identities)
+    exchange = arrives()
+    await identify.requestheaders(flow)
+    assert exchange.caller.name == "robot"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: replace(p, issuers={"ci": replace(p.issuers["ci"], issuer="https://another.test")}),
+        lambda p: replace(p, issuers={"ci": replace(p.issuers["ci"], algorithms=("RS256",))}),
+        lambda p: replace(p, issuers={}),
+        lambda p: replace(p, audience="https://another.gateway.example"),
+    ],
+    ids=["issuer", "algorithms", "no-issuer", "audience"],
+)
+async def test_a_tunnel_does_not_outlive_what_its_token_was_verified_by(
+    identify, arrives, flow, token, tunnels, live, change
+) -> None:
+    tunnels[flow.client_conn] = Tunnel("shop.test", 443)
+    arrives(Proxy_Authorization=basic(token()))
+    await identify.http_connect(flow)
+    live.policy = change(replace(live.policy, sha256="q" * 64))
+    arrives()
+    with pytest.raises(Refusal, match="policy-changed"):
+        await identify.requestheaders(flow)
+
+
+async def test_no_token_is_verified_for_a_policy_that_was_replaced_meanwhile(
+    identify, arrives, flow, token, live
+) -> None:
+    arrives(Authorization=f"Bearer {token()}")
+    live.policy = replace(live.policy, sha256="q" * 64)
+    with pytest.raises(Refusal, match="policy-changed"):
+        await identify.requestheaders(flow)
+
+
 @pytest.mark.parametrize(
     ("mode", "path", "status"),
     [

@@ -113,16 +113,18 @@ class _PortHandler(_Handler):
 
 
 class Ready(_PortHandler):
-    """`GET /readyz`: the gateway can serve; 503 with the parts that cannot."""
+    """`GET /readyz`: the gateway can serve; 503 with the parts that cannot.
+
+    `degraded` where all serve, under another policy than the one that lies there.
+    """
 
     def get(self) -> None:
         """200 or 503."""
         live = self.port.live
         problems = {**live.problems, **({"shutdown": "the gateway is shutting down"} if live.is_draining else {})}
+        status = "ready" if not problems else "degraded" if problems.keys() == {"policy"} else "not-ready"
         self.set_status(503 if problems else 200)
-        self.finish(
-            {"status": "not-ready" if problems else "ready", "policy": live.policy.sha256, "problems": problems}
-        )
+        self.finish({"status": status, "policy": live.policy.sha256, "problems": problems})
 
 
 class Numbers(_PortHandler):
@@ -137,13 +139,13 @@ class Numbers(_PortHandler):
 class _ReviewerHandler(_PortHandler):
     async def reviewer(self) -> tuple[str, frozenset[str]]:
         """The token's subject and the reviewer entries it proves. Raises `Refusal`."""
-        live = self.port.live
+        policy, verifier = self.port.live.policy, self.port.live.verifier  # of one moment, whatever changes meanwhile
         authorization = self.request.headers.get_list("Authorization")
-        presented = find_token([], authorization, issuers=live.policy.issuer_urls)
+        presented = find_token([], authorization, issuers=policy.issuer_urls)
         if presented is None:
             raise Refusal.unauthenticated("token-missing", "a reviewer's token is needed")
-        verified = await live.verifier.verify(presented.token, now=utc_now())
-        names = match_reviewers(live.policy.reviewers, verified)
+        verified = await verifier.verify(presented.token, now=utc_now())
+        names = match_reviewers(policy.reviewers, verified)
         if not names:
             raise Refusal("not-a-reviewer", "this token is no reviewer's", status=403)
         return verified.subject, names

@@ -17,7 +17,7 @@ from coatcheck.identity.caller import Verified
 from coatcheck.identity.jose import ALGORITHMS, read_claims, read_header
 from coatcheck.identity.keys import KeySource
 from coatcheck.mcp.call import Json
-from coatcheck.policy.model import IssuerSpec
+from coatcheck.policy.model import IssuerSpec, Policy
 
 MAX_REMEMBERED = 10_000
 MAX_SUBJECT_LENGTH = 1024
@@ -100,6 +100,17 @@ class Verifier:
         self._remembered[_digest(token)] = (until, verified)
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
+
+
+def trusts_alike(one: Policy, other: Policy, issuer: str) -> bool:
+    """Whether both policies would verify the tokens of the issuer of that name in the same way.
+
+    Where they do not, what was verified under one says nothing under the other: a name may be another issuer's now.
+    """
+    if one is other:
+        return True
+    spec = one.issuers.get(issuer)
+    return spec is not None and spec == other.issuers.get(issuer) and one.audience == other.audience
 
 
 def check_audience(claims: Mapping[str, Json], audience: str) -> None:

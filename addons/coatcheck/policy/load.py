@@ -7,14 +7,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from coatcheck.errors import PolicyError, Problem
 from coatcheck.policy.dead import report_dead_rules
 from coatcheck.policy.environment import fill_in
 from coatcheck.policy.files import Source, read_files
-from coatcheck.policy.model import Policy
+from coatcheck.policy.model import IssuerSpec, Policy
 from coatcheck.policy.read_identities import read_identities, read_issuers
 from coatcheck.policy.read_masks import read_masks
 from coatcheck.policy.read_reviewers import read_reviewers
@@ -36,18 +37,19 @@ def load_policy(
     `*.test.yaml`), merged, each with what it includes.
 
     `secrets` are the names that exist in the vault; None leaves `credential` unchecked. `environment` fills in
-    `${NAME}` (None: the process's own). The policy's sha256 is that of the files' bytes one after another, and of
-    what was filled in. Raises `PolicyError` with every problem, in the files' order.
+    `${NAME}` (None: the process's own). The policy's sha256 is that of the files' bytes one after another, of what
+    was filled in, and of the certificates of SAML issuers. Raises `PolicyError` with every problem, in the files'
+    order.
     """
     sections, files = read_sections(path, secrets=secrets)
     findings = sections.findings
     used = fill_in(sections, os.environ if environment is None else environment)
     if sections.gateway is None:
         findings.report(str(path), "missing section 'gateway'", "gateway: {audience: https://gateway.example.com}")
-    policy = _read(sections, tuple(file.path for file in files), _digest(files, used))
+    policy = _read(sections, tuple(file.path for file in files))
     if findings.problems or policy is None:
         raise PolicyError(_in_order(findings.problems))
-    return policy
+    return replace(policy, sha256=_digest(files, used, policy.issuers.values()))
 
 
 def read_sections(path: Path, *, secrets: Collection[str] | None = None) -> tuple[Sections, list[Source]]:
@@ -63,12 +65,15 @@ def read_sections(path: Path, *, secrets: Collection[str] | None = None) -> tupl
     return sections, files
 
 
-def _digest(files: Sequence[Source], used: Mapping[str, str]) -> str:
+def _digest(files: Sequence[Source], used: Mapping[str, str], issuers: Iterable[IssuerSpec]) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.data)
     if used:
         digest.update(b"\0" + json.dumps(used, sort_keys=True).encode())
+    for spec in issuers:
+        for certificate in spec.saml.certificates if spec.saml is not None else ():
+            digest.update(b"\0" + hashlib.sha256(certificate).digest())
     return digest.hexdigest()
 
 
@@ -109,7 +114,7 @@ def _declare(node: Node, folder: Path, findings: Findings, section: str, declare
         declared.setdefault(name, Entry(name, key.at, value, folder))
 
 
-def _read(sections: Sections, files: tuple[Path, ...], sha256: str) -> Policy | None:
+def _read(sections: Sections, files: tuple[Path, ...]) -> Policy | None:
     gateway = read_gateway(sections)
     issuers = read_issuers(sections)
     identities = read_identities(sections)
@@ -122,7 +127,7 @@ def _read(sections: Sections, files: tuple[Path, ...], sha256: str) -> Policy | 
         return None
     return Policy(
         audience=gateway.audience,
-        sha256=sha256,
+        sha256="",
         files=files,
         hold=gateway.hold,
         max_in_flight=gateway.max_in_flight,

@@ -38,6 +38,8 @@ class SamlTrust:
 
     certificates: tuple[bytes, ...]
     recipient: str | None = None
+    file: Path | None = None
+    """Where the certificates were read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,16 +88,16 @@ def _read_entity(node: Node, findings: Findings, *, what: str) -> str | None:
 
 def _read_trust(node: Node, findings: Findings, folder: Path) -> SamlTrust | None:
     form = read_form(node, findings, required=("certificate",), optional=("recipient",), what="saml")
-    certificates = form.read("certificate", _read_certificates, folder)
+    read = form.read("certificate", _read_certificates, folder)
     recipient = form.read("recipient", read_url, what="recipient", schemes=("http", "https"))
-    return SamlTrust(certificates, recipient.url if recipient else None) if certificates else None
+    return SamlTrust(read[1], recipient.url if recipient else None, read[0]) if read else None
 
 
-def _read_certificates(node: Node, findings: Findings, folder: Path) -> tuple[bytes, ...]:
-    """The certificates of a PEM file, each as DER: one, or a few while the issuer changes its key."""
+def _read_certificates(node: Node, findings: Findings, folder: Path) -> tuple[Path, tuple[bytes, ...]] | None:
+    """A PEM file and its certificates, each as DER: one, or a few while the issuer changes its key."""
     path = read_file(node, findings, folder, what="certificate")
     if path is None:
-        return ()
+        return None
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -107,11 +107,11 @@ def _read_certificates(node: Node, findings: Findings, folder: Path) -> tuple[by
     if not 0 < len(found) <= MAX_CERTIFICATES or b"PRIVATE KEY" in data:
         hint = f"1 to {MAX_CERTIFICATES} certificates in PEM form and nothing else, as the issuer publishes them"
         findings.report(node.at, f"certificate: not a file of certificates: {path.name}", hint)
-        return ()
+        return None
     faults = list(_faults(found))
     for fault in faults:
         findings.report(node.at, f"certificate: {fault}")
-    return () if faults else tuple(each.public_bytes(Encoding.DER) for each in found)
+    return None if faults else (path, tuple(each.public_bytes(Encoding.DER) for each in found))
 
 
 def _faults(certificates: list[Certificate]) -> Iterator[str]:

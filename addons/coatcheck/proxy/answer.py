@@ -24,6 +24,8 @@ def answer(refusal: Refusal, exchange: Exchange | None = None) -> http.Response:
         status = refusal.status
         body, kind = error_body(exchange.request_id if exchange else None, refusal), "application/json"
     headers = {"content-type": kind, "cache-control": "no-store", **challenge(refusal, exchange)}
+    if "retry_after" in refusal.details:
+        headers["retry-after"] = str(refusal.details["retry_after"])  # whole seconds (RFC 9110 section 10.2.3)
     return http.Response.make(status, body, headers)
 
 

@@ -4,6 +4,7 @@ Law: the file is 0600 and appears whole or not at all; one session always gives 
 Law: it holds what the session's record holds: masked content, placeholders, no token.
 """
 
+import logging
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from mitmproxy.net.http import status_codes
 
 from coatcheck.errors import CoatcheckError
 from coatcheck.sessions.lines import ResponseLine
-from coatcheck.sessions.read import Exchange, Session
+from coatcheck.sessions.read import Exchange, Session, open_session
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "content-encoding", "trailer"})
 """Headers about bytes on a wire: the record holds the content, whole and decoded."""
@@ -26,6 +27,12 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 _TYPES = frozenset(b",;#^!~]}")
 """The type bytes of tnetstrings."""
+
+
+EXPORT_BYTES = 4 * 1024 * 1024
+"""Sessions up to this size get their flow file when they close: about a second of work."""
+
+logger = logging.getLogger("coatcheck")
 
 
 def write_flow_file(session: Session, out: Path) -> int:
@@ -201,3 +208,14 @@ def _comment(exchange: Exchange) -> str:
     if exchange.is_cut:
         parts.append("response body cut when recorded")
     return "; ".join(parts)
+
+
+def export_closed(session: Path) -> None:
+    """A closed session's flow file, beside its record; a long one's is left to `coatcheck sessions export`."""
+    if session.stat().st_size > EXPORT_BYTES:
+        logger.info("session %s is long: make its flow file with coatcheck sessions export", session.stem)
+        return
+    try:
+        write_flow_file(open_session(session), session.with_suffix(".mitm"))
+    except CoatcheckError as error:
+        logger.warning("%s", error)

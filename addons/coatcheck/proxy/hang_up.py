@@ -6,6 +6,7 @@ that moment, the cancellation comes at a point that leaves the socket open, for 
 
 from collections.abc import Callable
 
+from mitmproxy import ctx
 from mitmproxy.connection import Client, Connection
 from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.server import ConnectionHandler
@@ -36,3 +37,14 @@ class HangUp:
         transport = handler.transports.get(connection) if handler is not None else None
         if transport is not None and transport.writer is not None:
             transport.writer.close()
+
+
+def handler_of(client: Client) -> ConnectionHandler | None:
+    """What mitmproxy handles a client's connection with, while there is one."""
+    handler: ConnectionHandler | None = ctx.master.addons.get("proxyserver").connections.get(client.id)
+    return handler
+
+
+def handlers() -> list[ConnectionHandler]:
+    """What mitmproxy handles all clients' connections with."""
+    return list(ctx.master.addons.get("proxyserver").connections.values())

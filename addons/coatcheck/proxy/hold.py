@@ -28,6 +28,7 @@ from coatcheck.errors import APPROVAL_DENIED, GATEWAY_FAULT, JournalError, Refus
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.identity.match import match_identity
 from coatcheck.identity.session_tokens import SessionTokens
+from coatcheck.identity.verify import trusts_alike
 from coatcheck.journal.records import ApprovalEvent, approval_record
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live, utc_now
@@ -289,6 +290,8 @@ class HoldCall:
             raise Refusal.unauthenticated("token-expired", "the token expired while the call was held")
         policy = self._live.policy
         if policy is not exchange.policy:
+            if not trusts_alike(exchange.policy, policy, caller.issuer):
+                raise _changed("the policy's issuer changed while the call was held", exchange)
             exchange.policy = policy
             server = policy.servers.get(exchange.server.name)
             if server != exchange.server:

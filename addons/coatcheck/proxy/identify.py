@@ -17,6 +17,7 @@ from coatcheck.identity.match import match_identity
 from coatcheck.identity.resource_metadata import WELL_KNOWN
 from coatcheck.identity.session_tokens import SessionTokens
 from coatcheck.identity.tokens import Presented, find_token, unverified_issuer
+from coatcheck.identity.verify import trusts_alike
 from coatcheck.live import Live, utc_now
 from coatcheck.policy.model import Policy
 
@@ -47,6 +48,7 @@ class Identify:
             raise Refusal.unauthenticated("token-missing", "a token is needed: Proxy-Authorization", status=407)
         try:
             tunnel.verified = await self._verify(presented, exchange.policy)
+            tunnel.policy = exchange.policy
             tunnel.opened_by = exchange.caller = self._caller(exchange.policy, tunnel.verified, utc_now())
         except Refusal as refusal:
             tunnel.refusal = refusal
@@ -93,6 +95,8 @@ class Identify:
         return self._issuers[1]
 
     async def _verify(self, presented: Presented, policy: Policy) -> Verified:
+        if policy is not self._live.policy:  # its verifier is gone
+            raise _policy_changed(503)
         now, token, sessions = utc_now(), presented.token, self._sessions
         verified = self._live.verifier.remembered(token, now=now)
         if verified is None:
@@ -117,11 +121,19 @@ class Identify:
             raise Refusal.unauthenticated(
                 "token-missing", f"a token is needed: {where}", status=407 if is_proxied else 401
             )
+        if tunnel.policy is not policy:
+            if tunnel.policy is None or not trusts_alike(tunnel.policy, policy, tunnel.verified.issuer):
+                raise _policy_changed(401)
+            tunnel.policy = policy
         if tunnel.verified.expires_at <= utc_now():
             raise Refusal.unauthenticated("token-expired", "the token this tunnel was opened with has expired")
         if tunnel.verified.exchanged is not None:  # it may have been revoked since
             return await self._sessions.renew(tunnel.verified.exchanged.jti, policy, now=utc_now())
         return tunnel.verified
+
+    def forget(self) -> None:
+        """Every caller must be found anew."""
+        self._callers.clear()
 
     def _caller(self, policy: Policy, verified: Verified, now: datetime) -> Caller:
         """The identity; remembered for a token under one policy for at most a day."""
@@ -134,6 +146,10 @@ class Identify:
                 self._callers.clear()
             self._callers[key] = verified, caller
         return caller
+
+
+def _policy_changed(status: int) -> Refusal:
+    return Refusal.unauthenticated("policy-changed", "the policy changed; show your token again", status=status)
 
 
 def _differ(one: Caller, other: Caller) -> bool:

@@ -6,7 +6,7 @@ enforcement: `rawtcp`, for one, would relay what does not look like HTTP past ev
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mitmproxy.addons.script import Script
 from mitmproxy.options import Options
 
 from coatcheck.errors import CoatcheckError, Problem
-from coatcheck.policy.model import Server
+from coatcheck.policy.model import Policy, Server
 from coatcheck.settings import OPTIONS, Settings, check_names
 
 FORCED: Mapping[str, Any] = {
@@ -170,3 +170,17 @@ def veto(options: Options, updated: Collection[str], locked: Mapping[str, Any]) 
 def snapshot(options: Options) -> dict[str, Any]:
     """The values that must not change from now on."""
     return {name: getattr(options, name) for name in options.keys() if name not in RUNNING}  # noqa: SIM118 - not a mapping
+
+
+def same_gateway_urls(settings: Settings, started: Policy) -> Callable[[Policy], None]:
+    """What refuses a policy that mitmproxy's listeners, which are locked, do not fit: raises `CoatcheckError`."""
+    origins = {entry.server: started.servers[entry.server].origin for entry in settings.reverse}
+
+    def check(policy: Policy) -> None:
+        for name, origin in origins.items():
+            if name not in policy.servers or policy.servers[name].origin != origin:
+                what = f"server {name!r}, which has a gateway URL, is gone or at another address"
+                hint = "restart the gateway to change where its gateway URLs lead"
+                raise CoatcheckError(what, where="coatcheck_reverse", hint=hint)
+
+    return check
