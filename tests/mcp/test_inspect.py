@@ -90,6 +90,11 @@ def test_a_resource_completion_is_named_by_its_uri():
     assert post(request("completion/complete", {"ref": ref})).calls[0].name == "file:///{path}"
 
 
+def test_a_text_that_speaks_of_a_prototype_is_read():
+    arguments = {"a": '"__proto__":', "b": "__proto__", "prototype": {"constructor": 1}}
+    assert post(request(params={"name": "x", "arguments": arguments})).calls[0].arguments == arguments
+
+
 def test_a_message_without_params_is_read():
     assert post({"jsonrpc": "2.0", "id": "p", "method": "ping"}).ids == ("p",)
 
@@ -109,6 +114,11 @@ REFUSED = {
     "a number": (1, "not-a-message"),
     "a string": ("x", "not-a-message"),
     "an empty object": ({}, "not-a-message"),
+    "a prototype in arguments": (
+        request(params={"name": "x", "arguments": {"a": [{"__proto__": 1}]}}),
+        "reserved-member",
+    ),
+    "a prototype in params": (request(params={"name": "x", "__proto__": {}}), "reserved-member"),
     "json-rpc 1.0": (request(jsonrpc="1.0"), "not-a-message"),
     "json-rpc as a number": (request(jsonrpc=2.0), "not-a-message"),
     "no json-rpc": (without(request(), "jsonrpc"), "not-a-message"),

@@ -28,6 +28,8 @@ MAX_URI = 8192
 _JSON_TYPE = re.compile(r'application/json(?:[ \t]*;[ \t]*charset=(?:utf-8|"utf-8"))?', re.IGNORECASE | re.ASCII)
 _METHOD = re.compile(r"[A-Za-z0-9_/$.-]{1,128}")
 _MEMBERS = frozenset({"jsonrpc", "id", "method", "params"})
+_PROTOTYPE = b'"__proto__":'
+"""In what `dump_json` writes this stands at a member of that name; inside a text its last quote would be escaped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,8 @@ def inspect_post(
     Raises `Refusal`: 415 for a body that is not plain `application/json`, 404 for a method that the version does not
     have, 400 for everything else. The reasons are those of `parse_json` and `unsupported-media-type`,
     `not-a-message`, `response-not-accepted`, `batch-not-accepted`, `bad-id`, `bad-method`, `bad-params`,
-    `unknown-method`, `missing-version`, `unsupported-version`, `header-mismatch`. Follows JSON-RPC 2.0 and the
-    Streamable HTTP transport of every version.
+    `unknown-method`, `missing-version`, `unsupported-version`, `header-mismatch`, `reserved-member`. Follows
+    JSON-RPC 2.0 and the Streamable HTTP transport of every version.
     """
     _check_media_type(headers)
     claimed = headers.get("mcp-protocol-version")
@@ -94,11 +96,11 @@ def inspect_post(
     read = _read_message(message, claimed)
     if isinstance(read, ClientAnswer):
         _check_unmirrored(headers)
-        return Inspected((), dump_json(message), "notification", claimed, (), message, (read,))
+        return Inspected((), _canonical(message), "notification", claimed, (), message, (read,))
     version = check_mirrored(message, read, headers, claimed)
     return Inspected(
         calls=(read,),
-        body=dump_json(message),
+        body=_canonical(message),
         kind="notification" if read.id is None else "request",
         version=version,
         ids=() if read.id is None else (read.id,),
@@ -160,7 +162,15 @@ def _inspect_batch(messages: list[Json], headers: Mapping[str, str], claimed: st
     ids = tuple(call.id for call in calls if call.id is not None)
     if len({str(one) for one in ids}) != len(ids):  # clients take 1 and "1" for the same id
         raise _invalid("bad-id", "two requests of the batch have the same id")
-    return Inspected(tuple(calls), dump_json(messages), "batch", claimed, ids, messages, tuple(answers))
+    return Inspected(tuple(calls), _canonical(messages), "batch", claimed, ids, messages, tuple(answers))
+
+
+def _canonical(message: Json) -> bytes:
+    """What is forwarded. A member `__proto__` is refused: servers that merge objects take it for the object's type."""
+    body = dump_json(message)
+    if _PROTOTYPE in body:
+        raise _invalid("reserved-member", "a member named __proto__ is not forwarded")
+    return body
 
 
 def _check_unmirrored(headers: Mapping[str, str]) -> None:

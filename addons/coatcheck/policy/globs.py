@@ -15,7 +15,8 @@ from urllib.parse import unquote
 
 from coatcheck.policy.model import HttpPattern
 
-NAME_LIMIT = 256
+NAME_LIMIT = 128
+"""What MCP (2025-11-25, `server/tools`) says a tool's name may have at most."""
 PLACE_LIMIT = 8192
 
 _NAME_GAP = r"[A-Za-z0-9_.\-]*"
