@@ -43,6 +43,7 @@ from coatcheck.policy.model import Policy
 from coatcheck.proxy import console, dispatch, lockdown, messages, read_answer
 from coatcheck.proxy.authorize import Authorize
 from coatcheck.proxy.cut_changed import CutChanged
+from coatcheck.proxy.cut_denied import CutDenied
 from coatcheck.proxy.cut_revoked import CutRevoked
 from coatcheck.proxy.discover import Discover
 from coatcheck.proxy.fail_closed import FailClosed
@@ -165,13 +166,14 @@ def build(settings: Settings) -> Parts:
     cut_revoked = CutRevoked(live, exchanges, tunnels, sessions, hang_up.cut)
     exchange = TokenExchange(live, sessions, UsedTokens(engine), _note("issued", journal), verify_assertion)
     control = ControlPort(live, approvals, metrics, hold.vote, exchange.routes())
-    cut_changed = CutChanged(handlers, hang_up.cut)
+    cut_changed, cut_denied = CutChanged(handlers, hang_up.cut), CutDenied(exchanges, tunnels, hang_up.cut)
 
     def changed(old: Policy, new: Policy) -> None:
         """What was remembered goes with the policy it was remembered under."""
         sessions.forget()
         identify.forget()
         cut_changed.run(old, new)
+        cut_denied.run(new)
 
     watch = PolicyWatch(settings, live, keys, journal, lockdown.same_gateway_urls(settings, policy), changed)
     return Parts(

@@ -174,6 +174,8 @@ CASES: dict[str, Case] = {
     "POL-16": Case("rules that contradict each other, in any order", "the deny wins, and explain says why"),
     "POL-17": Case("a rule without who, server or what", "does not load"),
     "POL-19": Case("a name that is not declared", "does not load"),
+    "POL-20": Case("a change of a running policy to an invalid one", "the old one stays; journaled, told, degraded"),
+    "POL-22": Case("a stricter policy under held calls and open streams", "decided again at release; cut if denied"),
     "POL-25": Case("a variable that is not set, or holds YAML", "does not load; a value is never read as YAML"),
 }
 
@@ -237,6 +239,15 @@ SHOWN_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "POL-19": (
         "tests/policy/test_read_rules.py::test_a_rule_says_who_where_and_what_and_every_name_means_something",
         "tests/policy/test_read_servers.py::test_a_credential_must_be_in_the_vault_where_its_names_are_known",
+    ),
+    "POL-20": (
+        "tests/e2e/test_reload.py::test_an_invalid_change_opens_nothing_and_shows_until_it_is_valid_again",
+        "tests/e2e/test_reload.py::test_a_folder_that_is_emptied_removed_or_replaced_by_a_link_keeps_the_old_policy",
+    ),
+    "POL-22": (
+        "tests/e2e/test_reload.py::test_a_held_call_is_decided_again_by_the_policy_of_the_moment_it_is_approved",
+        "tests/e2e/test_reload.py::test_a_stream_that_the_new_policy_denies_is_cut_and_another_goes_on",
+        "tests/proxy/test_cut_denied.py::test_what_the_new_policy_denies_is_cut_and_the_rest_goes_on",
     ),
     "POL-25": (
         "tests/policy/test_environment.py::test_a_variable_that_cannot_be_filled_in_is_told_once_at_its_place",

@@ -5,10 +5,14 @@ import json
 import os
 import shutil
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from raw import RawClient, call
+from far_end import FarEnd, gateway_with
+from raw import RawClient, call, head
 from test_way import wait_for_approval
 
 from story.processes import Gateway
@@ -217,3 +221,38 @@ def test_a_server_with_a_gateway_url_cannot_move_without_a_restart(fresh) -> Non
         gateway.wait_for(lambda: readiness(gateway)[0] == 503)
         assert "restart" in (fresh.folder / "gateway.out").read_text()
         assert outcome(fresh, gateway).error is None
+
+
+def test_a_stream_that_the_new_policy_denies_is_cut_and_another_goes_on(fresh) -> None:
+    waits = threading.Event()
+
+    def endless(_heard) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        yield b'f\r\ndata: {"n":1}\n\n\r\n'
+        waits.wait(30)
+
+    with FarEnd(fresh.authority.server_cert("localhost", "127.0.0.1"), endless) as far, ExitStack() as stack:
+        policy = f"""
+coatcheck: 1
+servers:
+  events: {{url: "https://{far.authority}/", ca: "{fresh.authority.ca_pem}", addresses: [127.0.0.0/8, "::1/128"]}}
+rules:
+  - {{id: a, who: [group:ci], server: events, http: ["GET /a"], effect: allow}}
+  - {{id: b, who: [group:ci], server: events, http: ["GET /b"], effect: allow}}
+"""
+        gateway = stack.enter_context(gateway_with(fresh, policy))
+
+        def stream(path: str) -> RawClient:
+            client = stack.enter_context(RawClient(gateway, authority=far.authority))
+            client.tunnel(fresh.token())
+            client.send(head(f"GET {path} HTTP/1.1", f"Host: {far.authority}"))
+            assert client.read_head().status == 200
+            assert b'{"n":1}' in client.read_chunk()
+            return client
+
+        cut, kept = stream("/a"), stream("/b")
+        (file,) = fresh.folder.glob("policies-*/more.yaml")
+        write_whole(file, policy.replace('["GET /a"], effect: allow', '["GET /a"], effect: deny'))
+        assert cut.is_ended(10)
+        assert not kept.is_ended(0.1)
+        waits.set()

@@ -1,0 +1,49 @@
+"""Cut denied: what goes on for long ends when the policy no longer permits it.
+
+Law: after a change of the policy no relayed tunnel and no stream goes on that the new policy would deny. What it would
+have approved goes on: it was allowed, or approved, when it began.
+"""
+
+from collections.abc import Callable
+
+from mitmproxy.connection import Client
+
+from coatcheck.errors import Refusal
+from coatcheck.exchange import Exchange, Exchanges, Tunnels
+from coatcheck.identity.caller import Verified
+from coatcheck.identity.match import match_identity
+from coatcheck.identity.verify import trusts_alike
+from coatcheck.live import utc_now
+from coatcheck.policy.decide import decide
+from coatcheck.policy.decision import Deny
+from coatcheck.policy.model import Policy
+from coatcheck.proxy.under_way import under_way
+
+
+class CutDenied:
+    """Run after every change of the policy. `cut` ends a client's connection."""
+
+    def __init__(self, exchanges: Exchanges, tunnels: Tunnels, cut: Callable[[Client], None]) -> None:
+        self._exchanges = exchanges
+        self._tunnels = tunnels
+        self._cut = cut
+
+    def run(self, policy: Policy) -> None:
+        """Cuts whatever is under way that `policy` would not let begin."""
+        for client, exchange, verified in under_way(self._exchanges, self._tunnels):
+            if not _may_go_on(policy, exchange, verified):
+                self._cut(client)
+
+
+def _may_go_on(policy: Policy, exchange: Exchange, verified: Verified) -> bool:
+    """Whose token is verified alike, for the identity it was, to a server there still is, and not denied."""
+    server = policy.servers.get(exchange.server.name) if exchange.server is not None else None
+    if server is None or exchange.caller is None or not trusts_alike(exchange.policy, policy, verified.issuer):
+        return False
+    now = utc_now()
+    try:
+        caller = match_identity(policy.identities, policy.issuers, verified, now=now)
+    except Refusal:
+        return False
+    is_same = caller.name == exchange.caller.name
+    return is_same and not isinstance(decide(policy, caller, server, exchange.calls, now=now), Deny)
