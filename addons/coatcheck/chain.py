@@ -164,7 +164,8 @@ def build(settings: Settings) -> Parts:
         ReleaseRequest(exchanges),
     ]
     cut_revoked = CutRevoked(live, exchanges, tunnels, sessions, hang_up.cut)
-    exchange = TokenExchange(live, sessions, UsedTokens(engine), _note("issued", journal), verify_assertion)
+    used, note = UsedTokens(engine), _note("issued", journal)
+    exchange = TokenExchange(live, sessions, used, note, record.refused_token, verify_assertion)
     control = ControlPort(live, approvals, metrics, hold.vote, exchange.routes())
     cut_changed, cut_denied = CutChanged(handlers, hang_up.cut), CutDenied(exchanges, tunnels, hang_up.cut)
 

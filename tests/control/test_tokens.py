@@ -14,7 +14,7 @@ from coatcheck.control.metrics import Metrics
 from coatcheck.control.server import ControlPort
 from coatcheck.control.tokens import TokenExchange
 from coatcheck.errors import JournalError, Refusal
-from coatcheck.identity.caller import Verified
+from coatcheck.identity.caller import Caller, Verified
 from coatcheck.identity.keys import KeySource
 from coatcheck.identity.one_time import UsedTokens
 from coatcheck.identity.session_store import SessionStore
@@ -56,6 +56,7 @@ class Port:
         self.store = SessionStore(self.engine)
         self.tokens = SessionTokens(self.store, Sealer(b"k" * 32), "v" * 32)
         self.journaled: list[str] = []
+        self.refusals: list[tuple[str, str | None]] = []
         self.journal_works = True
         self.assertions: list[bytes] = []
         self.port = free_port()
@@ -66,6 +67,10 @@ class Port:
             raise JournalError("no space left")
         self.journaled.append(token.jti)
 
+    def note_refused(self, refusal: Refusal, caller: Caller | None, policy: Policy) -> None:
+        assert policy is self.live.policy
+        self.refusals.append((refusal.reason, caller and caller.name))
+
     def verify_assertion(self, assertion: bytes, issuers, *, audience: str, now: datetime) -> Verified:
         self.assertions.append(assertion)
         assert audience == AUDIENCE
@@ -75,7 +80,7 @@ class Port:
 
     def listen(self, *, with_saml: bool = False) -> None:
         saml = self.verify_assertion if with_saml else None
-        exchange = TokenExchange(self.live, self.tokens, UsedTokens(self.engine), self.note, saml)
+        exchange = TokenExchange(self.live, self.tokens, UsedTokens(self.engine), self.note, self.note_refused, saml)
         self.control = ControlPort(self.live, ApprovalStore(self.engine), Metrics(), None, exchange.routes())
         self.control.listen("127.0.0.1", self.port)
 
@@ -119,22 +124,33 @@ async def test_the_time_it_is_good_for_is_the_policys(port) -> None:
 
 
 @pytest.mark.parametrize(
-    ("claims", "reason"),
+    ("claims", "status", "reason"),
     [
-        pytest.param({"repo": "else"}, "unknown-identity", id="nobody"),
-        pytest.param({"repo": "off"}, "identity-disabled", id="switched off"),
-        pytest.param({"lifetime": -60}, "token-expired", id="expired"),
-        pytest.param({"iss": "https://else.example"}, "wrong-issuer", id="another issuer"),
-        pytest.param({"sub": None}, "claim-missing", id="no subject"),
+        pytest.param({"repo": "else"}, 403, "unknown-identity", id="nobody"),
+        pytest.param({"repo": "off"}, 403, "identity-disabled", id="switched off"),
+        pytest.param({"lifetime": -60}, 401, "token-expired", id="expired"),
+        pytest.param({"iss": "https://else.example"}, 401, "wrong-issuer", id="another issuer"),
+        pytest.param({"sub": None}, 401, "claim-missing", id="no subject"),
     ],
 )
-async def test_a_token_that_is_nobodys_gives_none(port, claims, reason) -> None:
+async def test_a_token_that_is_nobodys_gives_none_and_that_is_journaled(port, claims, status, reason) -> None:
     port.listen()
     assert (await port.exchange(port.token()))[0] == 200
-    status, answer = await port.exchange(port.token(**claims))
-    assert (status, answer["error"], answer["reason"]) == (400, "invalid_request", reason)
+    refused, answer = await port.exchange(port.token(**claims))
+    assert (refused, answer["error"], answer["reason"]) == (status, "invalid_request", reason)
     assert set(answer) == {"error", "error_description", "reason"}
     assert len(port.journaled) == len(port.store.list()) == 1
+    assert port.refusals == [(reason, None)]
+
+
+async def test_a_bad_token_is_challenged_as_http_wants_and_a_bad_request_is_not(port) -> None:
+    port.listen()
+    form = {"grant_type": GRANT_TYPE, "subject_token": port.token(lifetime=-60), "subject_token_type": JWT}
+    response = await port.ask("/token", method="POST", body=urlencode(form).encode())
+    assert (response.code, response.headers["WWW-Authenticate"]) == (401, 'Bearer error="invalid_token"')
+    response = await port.ask("/token", method="POST", body=urlencode(form | {"grant_type": "password"}).encode())
+    assert (response.code, "WWW-Authenticate" in response.headers) == (400, False)
+    assert port.refusals == [("token-expired", None)]
 
 
 async def test_no_token_is_told_that_the_journal_does_not_hold(port) -> None:
@@ -162,7 +178,8 @@ async def test_a_token_that_counts_once_counts_once_and_is_not_spent_for_nothing
     assert (await port.exchange(token, audience="https://else.example"))[1]["error"] == "invalid_target"
     assert (await port.exchange(token))[0] == 200
     status, answer = await port.exchange(token)
-    assert (status, answer["error"], answer["reason"]) == (400, "invalid_request", "token-replayed")
+    assert (status, answer["error"], answer["reason"]) == (401, "invalid_request", "token-replayed")
+    assert port.refusals == [("token-replayed", "bot")]
     assert (await port.exchange(port.token()))[0] == 200
 
 
@@ -181,7 +198,8 @@ async def test_with_saml_an_assertion_gives_a_session_token(port) -> None:
     verified = await port.tokens.verify(answer["access_token"], port.live.policy, now=datetime.now(UTC))
     assert (verified.subject, port.assertions) == ("saml", [b"<good/>"])
     assert (await port.exchange(encoded(b"<bad/>"), subject_token_type=SAML2))[1]["reason"] == "assertion-unsigned"
-    assert (await port.exchange("<bad/>", subject_token_type=SAML2))[1]["reason"] == "token-malformed"
+    status, answer = await port.exchange("<bad/>", subject_token_type=SAML2)
+    assert (status, answer["error"], answer["reason"]) == (401, "invalid_request", "token-malformed")
 
 
 async def test_a_session_token_is_no_reviewers(port) -> None:

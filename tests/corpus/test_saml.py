@@ -22,6 +22,7 @@ from coatcheck.identity.token_request import GRANT_TYPE, SAML2
 
 pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
 
+STATUS = {"unknown-identity": 403}
 _COUNT = itertools.count()
 
 POLICY = """\
@@ -65,15 +66,16 @@ def exchange(ground: Ground, assertion: bytes) -> tuple[int, dict]:
 def refused(ground: Ground, idp: Idp, assertion: bytes, reason: str) -> None:
     """Neither exchanged nor good for a call; a good one is both, before and after."""
     accepted(ground, idp)
-    with ground.watch(refusals=1):
+    with ground.watch(refusals=2) as watch:
         status, answer = exchange(ground, assertion)
-        assert (status, answer["error"], answer["reason"]) == (400, "invalid_request", reason)
+        assert (status, answer["error"], answer["reason"]) == (STATUS.get(reason, 401), "invalid_request", reason)
         assert "access_token" not in answer
         with ground.client() as client:
             client.connect(b64(assertion)[:8000])
             client.start_tls()
             client.send(ground.post())
             assert client.read().status == 401
+    assert watch.refused_for()[0] == reason
     accepted(ground, idp)
 
 

@@ -131,17 +131,17 @@ def test_an_assertion_counts_once_also_after_a_restart(fresh, idp, added) -> Non
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "status", "reason"),
     [
-        pytest.param({"audience": "https://else.example"}, "wrong-audience", id="another audience"),
-        pytest.param({"recipient": AUDIENCE}, "wrong-recipient", id="another recipient"),
-        pytest.param({"expires": "2026-01-01T00:00:00Z"}, "token-expired", id="expired"),
-        pytest.param({"attributes": {"department": ["sales"]}}, "unknown-identity", id="nobody"),
+        pytest.param({"audience": "https://else.example"}, 401, "wrong-audience", id="another audience"),
+        pytest.param({"recipient": AUDIENCE}, 401, "wrong-recipient", id="another recipient"),
+        pytest.param({"expires": "2026-01-01T00:00:00Z"}, 401, "token-expired", id="expired"),
+        pytest.param({"attributes": {"department": ["sales"]}}, 403, "unknown-identity", id="nobody"),
     ],
 )
-def test_an_assertion_that_opens_nothing_is_exchanged_for_nothing(stage, idp, changes, reason) -> None:
-    status, answer = exchange(stage.gateway, signed(idp, "_bad", **changes))
-    assert (status, answer["error"], answer["reason"]) == (400, "invalid_request", reason)
+def test_an_assertion_that_opens_nothing_is_exchanged_for_nothing(stage, idp, changes, status, reason) -> None:
+    refused, answer = exchange(stage.gateway, signed(idp, "_bad", **changes))
+    assert (refused, answer["error"], answer["reason"]) == (status, "invalid_request", reason)
     assert "access_token" not in answer
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 from far_end import FarEnd, gateway_with
+from ground import wait_until
 from raw import RawClient, call, head, proxy_authorization
 
 from coatcheck.identity.token_request import ACCESS_TOKEN, GRANT_TYPE, JWT, SAML2
@@ -55,6 +56,11 @@ def get_order(order: str = "A-1001") -> bytes:
 
 def journal(cast) -> list[dict]:
     return list(records(cast.state / "journal"))
+
+
+def count(cast, told: dict) -> int:
+    """How many refusals in the journal say that."""
+    return sum(each["kind"] == "refusal" and told.items() <= each.items() for each in journal(cast))
 
 
 def test_a_session_token_outlives_the_token_it_was_exchanged_for(stage) -> None:
@@ -132,7 +138,7 @@ def test_two_tokens_on_one_request_are_refused(stage) -> None:
 
 def test_a_session_token_cannot_be_exchanged_for_another(stage) -> None:
     status, answer = exchange(stage.gateway, session_token(stage.gateway, stage.cast.token()))
-    assert (status, answer["error"], answer["reason"]) == (400, "invalid_request", "token-exchanged")
+    assert (status, answer["error"], answer["reason"]) == (401, "invalid_request", "token-exchanged")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +147,6 @@ def test_a_session_token_cannot_be_exchanged_for_another(stage) -> None:
         pytest.param({"grant_type": "client_credentials"}, "unsupported_grant_type", "bad-request", id="grant"),
         pytest.param({"grant_type": ""}, "invalid_request", "bad-request", id="no grant"),
         pytest.param({"subject_token": ""}, "invalid_request", "bad-request", id="no token"),
-        pytest.param({"subject_token": "garbage"}, "invalid_request", "token-malformed", id="garbage"),
         pytest.param({"subject_token_type": SAML2}, "unsupported_token_type", "unsupported-token-type", id="SAML"),
         pytest.param({"audience": "https://else.example"}, "invalid_target", "wrong-audience", id="audience"),
         pytest.param({"scope": "all"}, "invalid_scope", "bad-request", id="scope"),
@@ -154,16 +159,26 @@ def test_what_is_no_good_request_is_told_in_oauths_words(stage, form, error, rea
 
 
 @pytest.mark.parametrize(
-    ("claims", "reason"),
+    ("claims", "status", "reason"),
     [
-        pytest.param({"audience": "https://else.example"}, "wrong-audience", id="another audience"),
-        pytest.param({"lifetime": -60}, "token-expired", id="expired"),
-        pytest.param({"repository_id": "1"}, "unknown-identity", id="nobody"),
+        pytest.param({"audience": "https://else.example"}, 401, "wrong-audience", id="another audience"),
+        pytest.param({"lifetime": -60}, 401, "token-expired", id="expired"),
+        pytest.param({"repository_id": "1"}, 403, "unknown-identity", id="nobody"),
     ],
 )
-def test_a_token_that_opens_nothing_is_exchanged_for_nothing(stage, claims, reason) -> None:
-    status, answer = exchange(stage.gateway, stage.cast.token(**claims))
-    assert (status, answer["error"], answer["reason"]) == (400, "invalid_request", reason)
+def test_a_token_that_opens_nothing_is_exchanged_for_nothing_and_that_is_journaled(
+    stage, claims, status, reason
+) -> None:
+    told = {"target": "/token", "reason": reason, "status": status}
+    seen = count(stage.cast, told)
+    refused, answer = exchange(stage.gateway, stage.cast.token(**claims))
+    assert (refused, answer["error"], answer["reason"]) == (status, "invalid_request", reason)
+    assert wait_until(lambda: count(stage.cast, told) == seen + 1)
+
+
+def test_garbage_is_a_bad_token_here_too(stage) -> None:
+    status, answer = exchange(stage.gateway, "garbage")
+    assert (status, answer["error"], answer["reason"]) == (401, "invalid_request", "token-malformed")
 
 
 def test_a_revoked_token_is_refused_within_two_seconds_in_an_open_tunnel_too(stage) -> None:
@@ -313,7 +328,7 @@ def test_a_token_of_a_one_time_issuer_is_exchanged_once_over_restarts_too(fresh)
     with gateway_with(fresh, "coatcheck: 1\n", base=once) as gateway:
         shown = session_token(gateway, first)
         status, answer = exchange(gateway, first)
-        assert (status, answer["reason"]) == (400, "token-replayed")
+        assert (status, answer["reason"]) == (401, "token-replayed")
         with RawClient(gateway, fresh) as client:
             assert client.tunnel(shown).post(get_order()).status == 200
         with RawClient(gateway, fresh) as client:

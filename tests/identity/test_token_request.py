@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coatcheck.errors import Refusal
 from coatcheck.identity.token_request import (
     ACCESS_TOKEN,
     GRANT_TYPE,
@@ -103,11 +104,11 @@ def test_an_assertion_has_one_spelling(data: bytes) -> None:
     text = base64.urlsafe_b64encode(data).rstrip(b"=").decode()
     assert read_assertion(text) == data
     for other in (text + "=", text + "\n", " " + text, text + "é"):
-        with pytest.raises(TokenRequestError):
+        with pytest.raises(Refusal):
             read_assertion(other)
 
 
 @pytest.mark.parametrize("text", ["", "+/+/", "QQ==", "QR", "a"])
 def test_what_is_not_base64url_is_refused(text) -> None:
-    with pytest.raises(TokenRequestError, match="not base64url"):
+    with pytest.raises(Refusal, match="not base64url"):
         read_assertion(text)

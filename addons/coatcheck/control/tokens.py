@@ -1,7 +1,7 @@
 """Token exchange at the control port (RFC 8693), and the keys that verify what it gives out (RFC 7517).
 
 Law: a subject token is verified exactly as a caller's token is, and must be one identity's; a session token is none.
-Law: what was given out is in the database and in the journal before it is answered.
+Law: what was given out is in the database and in the journal before it is answered; what was refused is journaled too.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import tornado.web
 
 from coatcheck.control.server import Routes
 from coatcheck.errors import CoatcheckError, Refusal
-from coatcheck.identity.caller import Verified
+from coatcheck.identity.caller import Caller, Verified
 from coatcheck.identity.match import match_identity
 from coatcheck.identity.one_time import UsedTokens
 from coatcheck.identity.session_store import IssuedToken
@@ -34,6 +34,7 @@ from coatcheck.mcp.call import Json
 from coatcheck.policy.model import IssuerSpec, Policy
 
 type NoteIssued = Callable[[IssuedToken], Awaitable[None]]
+type NoteRefused = Callable[[Refusal, Caller | None, Policy], None]
 
 
 class VerifyAssertion(Protocol):
@@ -48,12 +49,15 @@ class VerifyAssertion(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TokenExchange:
-    """Makes session tokens of callers' tokens. `note` journals each; without `verify_assertion` SAML is refused."""
+    """Makes session tokens of callers' tokens. `note` journals each, `note_refused` each token that gives none, with
+    its caller where it is one's; without `verify_assertion` SAML is refused.
+    """
 
     live: Live
     tokens: SessionTokens
     used: UsedTokens
     note: NoteIssued
+    note_refused: NoteRefused
     verify_assertion: VerifyAssertion | None = None
 
     def routes(self) -> Routes:
@@ -65,11 +69,13 @@ class TokenExchange:
 
     async def exchange(self, body: bytes, content_type: str) -> dict[str, Json]:
         """The answer of RFC 8693 section 2.2.1. Raises `TokenRequestError`."""
-        policy = self.live.policy
+        policy, now, caller = self.live.policy, utc_now(), None
         request = read_token_request(body, content_type, audience=policy.audience)
         try:
-            token, issued = await self._exchanged(request, policy, utc_now())
+            caller = await self._caller(request, policy, now)
+            token, issued = await self._issued(caller, policy, now)
         except Refusal as refusal:
+            self.note_refused(refusal, caller, policy)
             raise _as_oauth(refusal) from None
         except CoatcheckError:
             what = "session tokens cannot be given out at the moment"
@@ -81,12 +87,13 @@ class TokenExchange:
             "expires_in": issued.expires_at - issued.issued_at,
         }
 
-    async def _exchanged(self, request: TokenRequest, policy: Policy, now: datetime) -> tuple[str, IssuedToken]:
+    async def _caller(self, request: TokenRequest, policy: Policy, now: datetime) -> Caller:
         verified = await self._verified(request, policy, now)
-        caller = match_identity(policy.identities, policy.issuers, verified, now=now)
-        spec = policy.issuers[verified.issuer]
-        if spec.one_time:
-            await asyncio.to_thread(self.used.use, verified.token_id, expires_at=verified.expires_at, now=now)
+        return match_identity(policy.identities, policy.issuers, verified, now=now)
+
+    async def _issued(self, caller: Caller, policy: Policy, now: datetime) -> tuple[str, IssuedToken]:
+        if policy.issuers[caller.issuer].one_time:
+            await asyncio.to_thread(self.used.use, caller.token_id, expires_at=caller.expires_at, now=now)
         token, issued = await asyncio.to_thread(self.tokens.issue, caller, policy, now=now)
         await self.note(issued)
         return token, issued
@@ -105,11 +112,13 @@ class TokenExchange:
 
 
 def _as_oauth(refusal: Refusal) -> TokenRequestError:
-    """RFC 8693 section 2.2.2: a subject token that is not acceptable, for whatever reason, is an invalid request."""
-    if refusal.status in (429, 503):
-        code: ErrorCode = "temporarily_unavailable"
-        return TokenRequestError(code, refusal.message, reason=refusal.reason, status=refusal.status)
-    return TokenRequestError("invalid_request", refusal.message, reason=refusal.reason)
+    """A subject token that is not acceptable, for whatever reason, is an invalid request (RFC 8693 section 2.2.2).
+
+    The status is the one that the same token gets at the proxy: RFC 6749 section 5.2 leaves it open, and clients that
+    look no further than there see a bad token (401), nobody's (403) and a gateway that cannot tell (503) apart.
+    """
+    code: ErrorCode = "temporarily_unavailable" if refusal.status in (429, 503) else "invalid_request"
+    return TokenRequestError(code, refusal.message, reason=refusal.reason, status=refusal.status)
 
 
 class _Handler(tornado.web.RequestHandler):
@@ -132,12 +141,16 @@ class Token(_Handler):
     """`POST /token`: a session token for a caller's token."""
 
     async def post(self) -> None:
-        """200 as RFC 8693 section 2.2.1, or an error as RFC 6749 section 5.2 with our own `reason` beside it."""
+        """200 as RFC 8693 section 2.2.1, or an error as RFC 6749 section 5.2 with our own `reason` beside it: 400 for a
+        request that is none, else the status that the token gets at the proxy.
+        """
         types = self.request.headers.get_list("Content-Type")
         try:
             answer = await self.exchange.exchange(self.request.body, types[0] if len(types) == 1 else "")
         except TokenRequestError as error:
             self.set_status(error.status)
+            if error.status == 401:
+                self.set_header("WWW-Authenticate", 'Bearer error="invalid_token"')  # RFC 9110 section 15.5.2
             answer = {"error": error.code, "error_description": _plain(error.description), "reason": error.reason}
         self.finish(json.dumps(answer))
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl
 
+from coatcheck.errors import Refusal
+
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type's name
 JWT = "urn:ietf:params:oauth:token-type:jwt"
@@ -87,14 +89,14 @@ def unsupported_token_type(description: str) -> TokenRequestError:
 def read_assertion(text: str) -> bytes:
     """The bytes of a SAML assertion given as base64url without padding (RFC 8693 section 3, RFC 7522 section 2.1).
 
-    Raises `TokenRequestError`.
+    Raises `Refusal` (401 `token-malformed`).
     """
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         data = b""
     if not data or base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode():
-        raise TokenRequestError("invalid_request", "subject_token is not base64url", reason="token-malformed")
+        raise Refusal.unauthenticated("token-malformed", "subject_token is not base64url")
     return data
 
 

@@ -14,6 +14,7 @@ from coatcheck.control.metrics import Metrics
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.paths import starred
+from coatcheck.identity.caller import Caller
 from coatcheck.journal.records import outcome_record, refusal_record, run_of
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.masking.masker import Masker
@@ -23,6 +24,7 @@ from coatcheck.mcp.call import Json
 from coatcheck.mcp.size import check_size
 from coatcheck.mcp.strict_json import dump_json, parse_json
 from coatcheck.policy.decision import Allow, Decision, Hold
+from coatcheck.policy.model import Policy
 from coatcheck.proxy.inspect import LARGE
 from coatcheck.proxy.mask import Maskers
 from coatcheck.sessions.recorder import SessionKey, SessionRecorder
@@ -170,6 +172,11 @@ class Record:
         record = refusal_record(exchange="-", caller=None, target="-", refusal=refusal, policy=None)
         self._journal.append_later("refusal", record)
         self._metrics.finished(server="-", outcome="refused", seconds=0.0, scrubbed=0)
+
+    def refused_token(self, refusal: Refusal, caller: Caller | None, policy: Policy) -> None:
+        """A token that the control port does not exchange. No request was sent for it, so there is no exchange."""
+        record = refusal_record(exchange="-", caller=caller, target="/token", refusal=refusal, policy=policy.sha256)
+        self._journal.append_later("refusal", record)
 
     def _finish(self, exchange: Exchange, status: int | None, outcome: str) -> None:
         exchange.finished = True
