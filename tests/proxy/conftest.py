@@ -12,10 +12,12 @@ from mitmproxy.connection import Client, ConnectionState, Server
 from mitmproxy.http import Headers, MessageData
 from mitmproxy.net.http.http1 import read
 from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.commands import StartHook
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
+from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode, HttpStream
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.test import tflow
+from mitmproxy.utils import asyncio_utils
 
 from coatcheck.exchange import Exchange, ExchangeId, Exchanges, Release
 from coatcheck.http.target import Target
@@ -147,6 +149,9 @@ def mitmproxy_as_it_was() -> Iterator[None]:
         (Headers, "__getitem__"),
         (Headers, "__contains__"),
         (Context, "fork"),
+        (HttpStream, "check_body_size"),
+        (StartHook, "__new__"),
+        (asyncio_utils, "set_task_debug_info"),
         (read, "url"),
         (optmanager._Option, "current"),
     ]

@@ -1,14 +1,17 @@
 """Messages are what mitmproxy makes, finds and refuses: the original beside ours, on whatever comes."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mitmproxy.connection import Client, ConnectionState
 from mitmproxy.http import Headers, MessageData, Request
 from mitmproxy.net.http import url
-from mitmproxy.net.http.http1 import read
+from mitmproxy.net.http.http1 import expected_http_body_size, read
 from mitmproxy.options import Options
 from mitmproxy.proxy.context import Context
+from mitmproxy.test import tflow
 
 from coatcheck.errors import Refusal
 from coatcheck.http.head import check_bytes
@@ -114,6 +117,44 @@ def test_only_hosts_that_are_valid_are_remembered() -> None:
         with pytest.raises(ValueError):  # noqa: PT011 - mitmproxy says no more
             read.url.parse_authority(b"user:secret@shop.test", check=True)
     assert read.url.parse_authority.cache_info().currsize == 1
+
+
+_methods, _statuses = st.sampled_from(["POST", "HEAD"]), st.sampled_from([200, 204])
+_lengths = st.lists(
+    st.tuples(
+        st.sampled_from([b"Content-Length", b"content-length", b"Transfer-Encoding"]),
+        st.one_of(
+            st.sampled_from([b"0", b"65536", b"65537", b"+1", b"1 ", b"-1", b"", b"chunked", b"9" * 30, b"\xb2"]),
+            st.integers(0, 10**6).map(b"%d".__mod__),
+        ),
+    ),
+    max_size=3,
+)
+
+
+@any_time
+@given(
+    fields=_lengths,
+    is_request=st.booleans(),
+    method=st.sampled_from(["POST", "HEAD"]),
+    status=st.sampled_from([200, 204]),
+)
+def test_a_body_is_small_only_where_mitmproxy_expects_a_small_one(fields, is_request, method, status) -> None:
+    flow = tflow.tflow(resp=True)
+    flow.request.method, flow.response.status_code = method, status
+    (flow.request if is_request else flow.response).headers = Headers(fields)
+    stream = SimpleNamespace(flow=flow, request_body_buf=b"", response_body_buf=b"")
+    if messages._is_small(stream, is_request=is_request):
+        assert 0 <= expected_http_body_size(flow.request, None if is_request else flow.response) <= messages.SMALL
+
+
+@pytest.mark.parametrize("is_request", [True, False])
+def test_a_body_that_has_grown_is_not_small_whatever_its_head_said(is_request) -> None:
+    flow = tflow.tflow(resp=True)
+    (flow.request if is_request else flow.response).headers["content-length"] = "1"
+    for size, small in ((0, True), (1, True), (messages.SMALL, True), (messages.SMALL + 1, False)):
+        stream = SimpleNamespace(flow=flow, request_body_buf=bytes(size), response_body_buf=bytes(size))
+        assert messages._is_small(stream, is_request=is_request) is small
 
 
 def test_a_new_context_has_its_own_layers_and_shares_the_rest() -> None:

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mitmproxy.connection import Client, ConnectionState
 from mitmproxy.proxy.layers.http import HTTPMode
+from mitmproxy.test import tflow
 
 from coatcheck.errors import Refusal
 from coatcheck.http.headers import MAX_HEAD_BYTES
@@ -114,7 +115,7 @@ def test_what_is_read_does_not_depend_on_how_the_network_split_it(reader, wire, 
                 line.ask(GOOD[start:end])
         assert line.sent.endswith(b"\r\n\r\n{}")
         assert len(line.flows) == 1
-        assert not reader._clocks
+        assert not reader._due
 
     asyncio.run(ask())
 
@@ -157,22 +158,22 @@ async def test_a_head_that_trickles_is_cut_however_often_a_byte_comes(line, read
 
 async def test_a_head_that_came_stops_the_clock_and_the_next_one_starts_it(line, reader, told) -> None:
     reader.client_connected(line.client)
-    assert line.client in reader._clocks
+    assert line.client in reader._due
     line.ask(GOOD)
-    assert line.client not in reader._clocks
+    assert line.client not in reader._due
     line.answer(ANSWER)
-    assert line.client not in reader._clocks
+    assert line.client not in reader._due
     line.ask(GOOD[:5])
-    assert line.client in reader._clocks
+    assert line.client in reader._due
     line.ask(GOOD[5:])
-    assert line.client not in reader._clocks
+    assert line.client not in reader._due
     assert not told.cut
 
 
 async def test_a_body_has_its_own_time(line, reader, told, monkeypatch) -> None:
     monkeypatch.setattr(read_head, "BODY_SECONDS", 0.01)
     line.ask(GOOD[:-1])
-    assert line.client in reader._clocks
+    assert line.client in reader._due
     await asyncio.wait_for(told.event.wait(), 5)
     assert told.cut == [line.client]
 
@@ -180,7 +181,34 @@ async def test_a_body_has_its_own_time(line, reader, told, monkeypatch) -> None:
 async def test_a_body_that_came_stops_the_clock(line, reader) -> None:
     line.ask(GOOD[:-1])
     line.ask(GOOD[-1:])
-    assert line.client not in reader._clocks
+    assert line.client not in reader._due
+
+
+async def test_a_clock_that_goes_on_cuts_only_who_is_late(reader, told, monkeypatch) -> None:
+    monkeypatch.setattr(read_head, "HEAD_SECONDS", 0.01)
+    monkeypatch.setattr(read_head, "BODY_SECONDS", 0.02)
+    punctual, late = tflow.tflow(), tflow.tflow()
+    punctual.live = late.live = True
+    reader.client_connected(punctual.client_conn)
+    reader.request(punctual)  # in time: its clock is left to ring
+    reader.client_connected(late.client_conn)
+    reader.requestheaders(late)  # the body's time is longer than what the clock was set to
+    reader.requestheaders(punctual)
+    reader.request(punctual)
+    await asyncio.wait_for(told.event.wait(), 5)
+    assert told.cut == [late.client_conn]
+
+
+async def test_a_shorter_time_does_not_wait_for_a_clock_that_was_set_longer(reader, told, monkeypatch) -> None:
+    monkeypatch.setattr(read_head, "BODY_SECONDS", 3600)
+    monkeypatch.setattr(read_head, "HEAD_SECONDS", 0.01)
+    flow = tflow.tflow()
+    flow.live = True
+    reader.requestheaders(flow)
+    reader.request(flow)
+    reader.client_connected(flow.client_conn)
+    await asyncio.wait_for(told.event.wait(), 5)
+    assert told.cut == [flow.client_conn]
 
 
 async def test_a_client_that_left_is_not_waited_for(line, reader, told) -> None:
@@ -204,7 +232,7 @@ async def test_a_loaded_or_replayed_flow_has_no_clock(reader, flow) -> None:
     assert not reader._clocks
     flow.live = True
     reader.requestheaders(flow)
-    assert flow.client_conn in reader._clocks
+    assert flow.client_conn in reader._due
 
 
 def test_a_refusal_is_written_without_what_was_read(told) -> None:

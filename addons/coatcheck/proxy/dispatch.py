@@ -1,4 +1,4 @@
-"""What hooks and events cost inside the pinned mitmproxy, cut down in six places.
+"""What hooks and events cost inside the pinned mitmproxy, cut down in eight places.
 
 Law: hooks: the same addons run in the same order with the same outcome as `AddonManager.trigger_event`: an exception
 is logged and ends only that top-level addon's turn, `AddonHalt` ends the hook, nested addons follow their parent.
@@ -9,10 +9,11 @@ Law: events: a connection's events are handled one at a time, in the order they 
 mitmproxy enters a context manager and awaits a coroutine for each of some forty addons in each of some eight hooks
 of a request (40 % of its time), copies an option deeply whenever it reads it (5 %), lets each hook wait for the lock
 that the event which caused it holds, which costs a turn of the event loop a hook (5 %), enters a generator around each
-hook, asks `dataclasses` anew for the names of a hook's arguments, and makes a URL for rules of `map_local` that are
-not there.
+hook, asks `dataclasses` anew whether a hook is one of its classes and for the names of its arguments, names tasks that
+have ended, and makes a URL for rules of `map_local` that are not there.
 """
 
+import asyncio
 import copy
 import dataclasses
 import functools
@@ -27,8 +28,10 @@ from weakref import WeakKeyDictionary
 from mitmproxy import exceptions, hooks, http, optmanager
 from mitmproxy.addonmanager import AddonManager
 from mitmproxy.addons.maplocal import MapLocal
+from mitmproxy.proxy import commands
 from mitmproxy.proxy.events import Event
 from mitmproxy.proxy.server import ConnectionHandler, TimeoutWatchdog
+from mitmproxy.utils import asyncio_utils
 
 logger = logging.getLogger("mitmproxy.addonmanager")
 
@@ -37,10 +40,11 @@ type HandleEvent = Callable[[ConnectionHandler, Event], Awaitable[None]]
 
 _server_event = ConnectionHandler.server_event
 _map_local = MapLocal.request
+_set_task_debug_info = asyncio_utils.set_task_debug_info
 
 
 def install(manager: AddonManager) -> None:
-    """Replaces `trigger_event` of this manager and, in mitmproxy's classes, the five other places."""
+    """Replaces `trigger_event` of this manager and, in mitmproxy's classes, the seven other places."""
     table: dict[str, list[list[Function]]] = {}
     for change in ("register", "remove", "add", "clear"):
         _clear_after(manager, change, table)
@@ -66,6 +70,8 @@ def install(manager: AddonManager) -> None:
     manager.trigger_event = trigger_event  # type: ignore[method-assign]
     optmanager._Option.current = _current  # type: ignore[method-assign,assignment] # noqa: SLF001 - no public way
     hooks.Hook.args = _args  # type: ignore[method-assign,assignment]
+    commands.StartHook.__new__ = _new  # type: ignore[method-assign,assignment]
+    asyncio_utils.set_task_debug_info = _name_task
     ConnectionHandler.server_event = in_order(_server_event)  # type: ignore[method-assign,assignment]
     TimeoutWatchdog.disarm = _disarm  # type: ignore[method-assign,assignment]
     MapLocal.request = _map_where_asked  # type: ignore[method-assign,assignment]
@@ -135,6 +141,16 @@ def _current(option: optmanager._Option) -> object:
     """The option's value; only what could be changed in place is copied."""
     value = option._default if option.value is optmanager.unset else option.value  # noqa: SLF001 - as above
     return value if value is None or isinstance(value, str | int | float) else copy.deepcopy(value)
+
+
+def _new(kind: type[commands.StartHook], *_args: object, **_kwargs: object) -> commands.StartHook:
+    return object.__new__(kind)
+
+
+def _name_task(task: asyncio.Task[object], *, name: str, client: tuple[object, ...] | None = None) -> None:
+    """Names a task for who asks what is running; most that run a hook have ended before they come here."""
+    if not task.done():
+        _set_task_debug_info(task, name=name, client=client)
 
 
 def _args(hook: hooks.Hook) -> list[object]:

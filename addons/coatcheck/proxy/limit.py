@@ -26,7 +26,9 @@ class Limit:
             return
         if int(exchange.headers.get("content-length", "0")) > MAX_BODY_BYTES:
             raise Refusal("body-too-large", "the request body is over the limit", status=413)
-        in_flight = self._in_flight.setdefault(exchange.caller.name, WeakSet())
+        in_flight = self._in_flight.get(exchange.caller.name)
+        if in_flight is None:
+            in_flight = self._in_flight[exchange.caller.name] = WeakSet()
         if len(in_flight) >= exchange.policy.max_in_flight:
             raise Refusal(
                 "too-many-requests",

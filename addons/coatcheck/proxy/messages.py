@@ -1,14 +1,16 @@
-"""What a message costs inside the pinned mitmproxy, cut down in five places.
+"""What a message costs inside the pinned mitmproxy, cut down in six places.
 
 Law: a message holds, finds and refuses what mitmproxy's own would: only what is worked out twice is left out.
 
 mitmproxy checks the type of every field of every message it parsed itself (10 % of a request), compares names of
 headers through four functions a header, and raises and catches an error for each name that is not there (5 %), parses
 a URL a second time for a check that `read_head` has made (3 %), decodes the same few hosts from IDNA in each request
-(2 %), and makes a connection that nobody uses with each new context (2 %).
+(2 %), makes a connection that nobody uses with each new context (2 %), and works out three times how long each body
+will be, to compare that with a limit (2 %).
 """
 
 import functools
+from collections.abc import Generator
 from types import SimpleNamespace
 from typing import overload
 
@@ -16,7 +18,16 @@ from mitmproxy import http
 from mitmproxy.http import Headers, MessageData
 from mitmproxy.net.http import url
 from mitmproxy.net.http.http1 import read
+from mitmproxy.proxy import commands
 from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import HttpStream
+
+type Checking = Generator[commands.Command, object, bool]
+
+SMALL = 64 * 1024
+"""Bytes of a body that are under every limit `lockdown` may set."""
+
+_check_body_size = HttpStream.check_body_size
 
 
 def install() -> None:
@@ -27,6 +38,7 @@ def install() -> None:
     Headers.__getitem__ = _getitem  # type: ignore[method-assign,assignment]
     Headers.__contains__ = _contains  # type: ignore[method-assign,assignment]
     Context.fork = _fork  # type: ignore[method-assign,assignment]
+    HttpStream.check_body_size = _check_large_body_size  # type: ignore[method-assign,assignment]
     authorities = functools.lru_cache(maxsize=256)(url.parse_authority)  # keeps valid hosts only: no others return
     read.url = SimpleNamespace(  # type: ignore[assignment]
         parse=_no_parse, parse_authority=authorities, default_port=url.default_port
@@ -80,3 +92,21 @@ def _fork(context: Context) -> Context:
     forked.client, forked.options, forked.server = context.client, context.options, context.server
     forked.layers = context.layers.copy()
     return forked
+
+
+def _check_large_body_size(stream: HttpStream, request: bool) -> Checking:
+    """mitmproxy's own check, of any body that is not known to be small."""
+    if _is_small(stream, is_request=request):
+        return False
+    return (yield from _check_body_size(stream, request))
+
+
+def _is_small(stream: HttpStream, *, is_request: bool) -> bool:
+    buffered = stream.request_body_buf if is_request else stream.response_body_buf
+    if buffered:
+        return len(buffered) <= SMALL
+    message = stream.flow.request if is_request else stream.flow.response
+    if message is None or "transfer-encoding" in message.headers:
+        return False
+    lengths = _values(message.headers, b"content-length")
+    return len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < 9 and int(lengths[0]) <= SMALL

@@ -34,6 +34,7 @@ class ReadHead:
     def __init__(self, cut: Callable[[Client], None], refused: Callable[[Refusal], None]) -> None:
         self._cut = cut
         self._refused = refused
+        self._due: WeakKeyDictionary[Client, float] = WeakKeyDictionary()
         self._clocks: WeakKeyDictionary[Client, asyncio.TimerHandle] = WeakKeyDictionary()
 
     def install(self) -> None:
@@ -55,6 +56,8 @@ class ReadHead:
     def client_disconnected(self, client: Client) -> None:
         """Nothing more is expected."""
         self._stop(client)
+        if (clock := self._clocks.pop(client, None)) is not None:
+            clock.cancel()
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """What comes in the tunnel must begin soon."""
@@ -78,13 +81,28 @@ class ReadHead:
         self._refused(Refusal("tls-failed", "the TLS handshake with the client failed"))
 
     def _start(self, client: Client, seconds: float) -> None:
-        self._stop(client)
-        self._clocks[client] = asyncio.get_running_loop().call_later(seconds, self._cut, client)
+        loop = asyncio.get_running_loop()
+        due = self._due[client] = loop.time() + seconds
+        clock = self._clocks.get(client)
+        if clock is None or clock.when() > due:
+            if clock is not None:
+                clock.cancel()
+            self._clocks[client] = loop.call_at(due, self._ring, client)
 
     def _stop(self, client: Client) -> None:
-        clock = self._clocks.pop(client, None)
-        if clock is not None:
-            clock.cancel()
+        """The clock goes on: most requests are over before it rings, and need none of their own."""
+        self._due.pop(client, None)
+
+    def _ring(self, client: Client) -> None:
+        del self._clocks[client]
+        due = self._due.get(client)
+        if due is None:
+            return
+        loop = asyncio.get_running_loop()
+        if due > loop.time():
+            self._clocks[client] = loop.call_at(due, self._ring, client)
+        else:
+            self._cut(client)
 
     # -- the bytes ---------------------------------------------------------------------------------------------
 
@@ -95,7 +113,7 @@ class ReadHead:
         buffered, place = bytes(connection.buf), _place(connection)
         try:
             if not is_whole(buffered, place):
-                if buffered and connection.context.client not in self._clocks:
+                if buffered and connection.context.client not in self._due:
                     self._start(connection.context.client, HEAD_SECONDS)
                 return
             check_bytes(buffered, place)
