@@ -9,7 +9,6 @@ cannot be asked, every session token is refused, and while nobody watches for re
 
 import asyncio
 import hashlib
-import json
 import logging
 import secrets
 import time
@@ -23,21 +22,19 @@ from jwt.exceptions import PyJWTError
 
 from coatcheck.errors import GATEWAY_FAULT, CoatcheckError, Refusal
 from coatcheck.identity.caller import Caller, Exchanged, Verified
-from coatcheck.identity.jose import SESSION_TYPE, read_claims, read_header, read_object
+from coatcheck.identity.jose import SESSION_TYPE, read_claims, read_header
+from coatcheck.identity.session_claims import SealedClaims, short_run, sign_token
 from coatcheck.identity.session_store import IssuedToken, SessionStore
 from coatcheck.identity.signing_keys import ALGORITHM, SigningKey, SigningKeys
 from coatcheck.identity.verify import check_audience
-from coatcheck.journal.records import run_of
 from coatcheck.mcp.call import Json
 from coatcheck.policy.model import IssuerSpec, Policy
-from coatcheck.vault.crypto import Sealed, Sealer
-from coatcheck.vault.secret import Secret
+from coatcheck.vault.crypto import Sealer
 
 POLL_SECONDS = 1.0
 WATCHED_SECONDS = 5.0
 """How long what was looked up counts after the last look for revocations."""
 MAX_REMEMBERED = 10_000
-MAX_RUN_VALUE = 256
 KEY_COOLDOWN_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
@@ -62,8 +59,7 @@ class SessionTokens:
         self.issuer = f"urn:coatcheck:gateway:{vault_id}"
         self.keys = SigningKeys(store, sealer, vault_id)
         self._store = store
-        self._sealer = sealer
-        self._vault_id = vault_id
+        self._claims = SealedClaims(sealer, vault_id)
         self._jws = jwt.PyJWS([ALGORITHM])
         self._signed: OrderedDict[bytes, str] = OrderedDict()
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -89,31 +85,13 @@ class SessionTokens:
             issuer=policy.issuers[caller.issuer].issuer,
             subject=caller.subject,
             token_id=caller.token_id,
-            run=_short(run_of(caller.claims)),
+            run=short_run(caller.claims),
             issued_at=issued_at,
             expires_at=issued_at + int(policy.session_ttl.total_seconds()),
         )
         key = self.keys.current(now=now)
-        claims = json.dumps(caller.claims, sort_keys=True, ensure_ascii=True).encode()
-        self._store.add(issued, self._sealer.seal(Secret(claims), self._facts(issued)), now=now)
-        return self._sign(issued, policy.audience, key), issued
-
-    def _sign(self, issued: IssuedToken, audience: str, key: SigningKey) -> str:
-        claims = {
-            "iss": self.issuer,
-            "aud": audience,
-            "sub": issued.identity,
-            "jti": issued.jti,
-            "iat": issued.issued_at,
-            "exp": issued.expires_at,
-            "origin": {
-                "iss": issued.issuer,
-                "sub": issued.subject,
-                "token_id": issued.token_id,
-                "run": issued.run,
-            },
-        }
-        return jwt.encode(claims, key.private, algorithm=ALGORITHM, headers={"kid": key.kid, "typ": SESSION_TYPE})
+        self._store.add(issued, self._claims.seal(caller.claims, issued), now=now)
+        return sign_token(issued, key, issuer=self.issuer, audience=policy.audience), issued
 
     # -- verifying ---------------------------------------------------------------------------------------------
 
@@ -198,32 +176,12 @@ class SessionTokens:
         found = await _asked(lambda: self._store.find(jti))
         if found is None:
             raise _refused("unknown-token", "no session token of that id was given out")
-        known = _Known(found[0], self._opened(*found))
+        known = _Known(found[0], self._claims.open(*found))
         if generation == self._generation:
             self._known[jti] = known
             if len(self._known) > MAX_REMEMBERED:
                 self._known.popitem(last=False)
         return known
-
-    def _opened(self, issued: IssuedToken, sealed: Sealed) -> Mapping[str, Json]:
-        try:
-            return read_object(self._sealer.open(sealed, self._facts(issued)).reveal())
-        except (CoatcheckError, ValueError):
-            raise _refused("unknown-token", "what is stored of this session token is not what was stored") from None
-
-    def _facts(self, issued: IssuedToken) -> Mapping[str, str | int]:
-        """What the claims are sealed with: change one of these in the database and the token is refused."""
-        return {
-            "vault": self._vault_id,
-            "use": "session-token",
-            "jti": issued.jti,
-            "identity": issued.identity,
-            "issuer": issued.issuer,
-            "subject": issued.subject,
-            "token_id": issued.token_id,
-            "issued_at": issued.issued_at,
-            "expires_at": issued.expires_at,
-        }
 
     # -- revocation --------------------------------------------------------------------------------------------
 
@@ -290,12 +248,6 @@ def _issuer_of(issued: IssuedToken, policy: Policy) -> IssuerSpec | None:
     named = [spec for spec in policy.issuers.values() if spec.issuer == issued.issuer]
     identity = policy.identities.get(issued.identity)
     return next((spec for spec in named if identity and spec.name == identity.issuer), named[0] if named else None)
-
-
-def _short(run: Mapping[str, Json]) -> dict[str, Json]:
-    """What tells one run from another, where it is short and plain."""
-    plain = {name: value for name, value in run.items() if isinstance(value, str | int)}
-    return {name: value for name, value in plain.items() if len(str(value)) <= MAX_RUN_VALUE}
 
 
 def _digest(token: str, audience: str) -> bytes:
