@@ -5,6 +5,14 @@ import pytest
 from click.testing import CliRunner
 
 from coatcheck.errors import CoatcheckError
+from coatcheck.identity.caller import Caller
+from coatcheck.identity.session_store import IssuedToken, SessionStore
+from coatcheck.identity.session_tokens import SessionTokens
+from coatcheck.policy.load import load_policy
+from coatcheck.state import StateDirectory
+from coatcheck.vault.crypto import Sealer
+from coatcheck.vault.keys import find_master_key, find_or_make_master_key
+from coatcheck.vault.store import Vault
 from coatcheck_cli.identities import identities
 
 POLICY = """
@@ -39,6 +47,7 @@ rules:
   - {{id: everything, who: [any], server: shop, tools: ["*"], effect: allow}}
 """
 URL = "https://idp.acme.dev"
+AUDIENCE = "https://gateway.acme.dev"
 
 
 @pytest.fixture
@@ -152,3 +161,79 @@ def test_explain_takes_no_token_from_the_command_line_and_does_not_repeat_it(pol
 
 def test_explain_of_no_token_at_all_is_refused(policy):
     assert str(run("explain", "--policy", policy, token="").exception).startswith("token-malformed: ")
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"\0", "tokén".encode(), b"x" * 300_000])
+def test_explain_of_bytes_that_are_no_token_is_refused(policy, data):
+    assert run("explain", "--policy", policy, token=data).exception.lines()[0].startswith("error: token-")
+
+
+def test_explain_says_that_a_token_counts_once_and_does_not_use_it_up(policy, mint):
+    policy.write_text(policy.read_text().replace("    groups: roles\n", "    groups: roles\n    one_time: true\n"))
+    token = mint()
+    for _ in range(2):
+        result = run("explain", "--policy", policy, token=token)
+        assert (result.exit_code, "it counts once" in result.output) == (0, True)
+    assert json.loads(run("explain", "--policy", policy, "--json", token=token).output)["token"]["counts_once"]
+
+
+def made(state: StateDirectory) -> StateDirectory:
+    state.create()
+    Vault.create(state.open_database(), find_or_make_master_key(state, {})[0])
+    return state
+
+
+def tokens_of(state: StateDirectory) -> SessionTokens:
+    engine, (key, _) = state.open_database(), find_master_key(state, {})
+    return SessionTokens(SessionStore(engine), Sealer(key.derive("session-tokens")), Vault.open(engine, key).id)
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    for name in ("COATCHECK_KEY_CMD", "COATCHECK_KEY_FILE", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    return made(StateDirectory(tmp_path / "state"))
+
+
+@pytest.fixture
+def given_to(policy, state):
+    """A session token for a caller with these claims, changed."""
+
+    def issue(state=state, **changes) -> tuple[str, IssuedToken]:
+        now = datetime.now(UTC)
+        claims = {"repository_id": "74627617", "ref": "refs/heads/main"} | changes
+        caller = Caller("shop-ci", "corp", "s", "d" * 32, now, frozenset(), claims)
+        return tokens_of(state).issue(caller, load_policy(policy), now=now)
+
+    return issue
+
+
+def test_a_session_token_is_explained_with_what_it_was_exchanged_for(policy, state, given_to):
+    token, issued = given_to(roles=["dev"])
+    result = run("explain", "--policy", policy, "--state", state.root, token=token)
+    assert result.exit_code == 0, result.exception
+    assert f"session token: {issued.jti}, given to shop-ci\n" in result.output
+    assert "identity: shop-ci, groups ci, dev\n" in result.output
+    assert token.rpartition(".")[2] not in result.output
+
+
+@pytest.mark.parametrize(("ref", "reason"), [("refs/heads/main", "token-revoked"), ("else", "unknown-identity")])
+def test_that_the_gateway_would_refuse_says_why_and_fails(policy, state, given_to, ref, reason):
+    token, issued = given_to(ref=ref)
+    if reason == "token-revoked":
+        SessionStore(state.open_database()).revoke(jti=issued.jti, now=datetime.now(UTC))
+    result = run("explain", "--policy", policy, "--state", state.root, token=token)
+    assert (result.exit_code, str(result.exception).partition(":")[0]) == (1, reason)
+
+
+def test_a_session_token_of_another_gateway_is_refused_with_a_hint_at_its_state(policy, state, given_to, tmp_path):
+    token, _ = given_to(made(StateDirectory(tmp_path / "other")))
+    lines = run("explain", "--policy", policy, "--state", state.root, token=token).exception.lines()
+    assert lines[0].startswith("error: wrong-issuer: ")
+    assert "--state" in lines[1]
+
+
+def test_a_session_token_without_a_state_is_an_error_that_says_so(policy, given_to, tmp_path):
+    result = run("explain", "--policy", policy, "--state", tmp_path / "none", token=given_to()[0])
+    assert isinstance(result.exception, CoatcheckError)
+    assert str(tmp_path / "none") in str(result.exception)
