@@ -33,7 +33,9 @@ def test_an_option_wins_over_the_environment_and_that_over_the_default(given, en
 def test_every_option_is_also_an_environment_variable(option) -> None:
     assert option.key == f"coatcheck_{option.name}"
     assert option.variable == f"COATCHECK_{option.name.upper()}"
-    value = {"control": "10.9.8.7:6", "reverse": "shop=10.9.8.7:6"}.get(option.name, "/somewhere/else")
+    value = {"control": "10.9.8.7:6", "reverse": "shop=10.9.8.7:6", "policy_sha256": "5" * 64}.get(
+        option.name, "/somewhere/else"
+    )
     by_option = read_settings({"policy": "/p", option.name: value}, NOTHING)
     by_variable = read_settings({} if option.name == "policy" else {"policy": "/p"}, {option.variable: value})
     assert by_option == by_variable != read_settings({"policy": "/p"}, NOTHING)

@@ -111,7 +111,7 @@ def build(settings: Settings) -> Parts:
     key, _ = find_master_key(settings.state, os.environ)
     vault = Vault.open(engine, key)
     snapshot = vault.snapshot()
-    policy = load_policy(settings.policy, secrets=snapshot.names())
+    policy = load_policy(settings.policy, secrets=snapshot.names(), sha256=settings.policy_sha256)
     for entry in settings.reverse:
         if entry.server not in policy.servers:
             raise CoatcheckError(f"no server {entry.server!r} in the policy", where="coatcheck_reverse")

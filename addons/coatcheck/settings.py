@@ -4,6 +4,7 @@ Law: an option nobody knows is an error, never ignored.
 """
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ OPTIONS = (
     Option("control", "127.0.0.1:8082", "Where health, metrics and approvals are served."),
     Option("web_password_file", "", "A file with the password of mitmweb; else a random one stands in the log."),
     Option("reverse", "", "Gateway URLs: NAME=HOST:PORT, several separated by commas."),
+    Option("policy_sha256", "", "The sha256 the policy must have, as `coatcheck policy check` prints it; else any."),
 )
 
 
@@ -58,6 +60,8 @@ class Settings:
     control: tuple[str, int]
     reverse: tuple[Reverse, ...]
     web_password_file: Path | None = None
+    policy_sha256: str = ""
+    """What the policy must have, 64 hexadecimal digits; empty where any may be loaded."""
 
 
 def read_settings(given: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
@@ -77,12 +81,17 @@ def read_settings(given: Mapping[str, str], environ: Mapping[str, str]) -> Setti
         hint = "a gateway URL is told by its port"
         raise CoatcheckError("two gateway URLs have one port", where="coatcheck_reverse", hint=hint)
     password = values["web_password_file"]
+    sha256 = values["policy_sha256"]
+    if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        hint = "coatcheck policy check PATH prints it"
+        raise CoatcheckError("is not 64 hexadecimal digits", where="coatcheck_policy_sha256", hint=hint)
     return Settings(
         policy=Path(values["policy"]).expanduser().absolute(),
         state=StateDirectory(Path(values["state"]).expanduser().absolute()),
         control=parse_address(values["control"], where="coatcheck_control"),
         reverse=reverse,
         web_password_file=Path(password).expanduser().absolute() if password else None,
+        policy_sha256=sha256,
     )
 
 

@@ -153,7 +153,9 @@ class PolicyWatch:
             for part in sorted(map(str, links_in(self.settings.policy) - self._links)):
                 hint = "put a folder or file back in its place, or restart the gateway to follow the link"
                 raise PolicyError("was replaced by a symbolic link", where=part, hint=hint)
-            policy = load_policy(self.settings.policy, secrets=self.live.snapshot.names())
+            policy = load_policy(
+                self.settings.policy, secrets=self.live.snapshot.names(), sha256=self.settings.policy_sha256
+            )
             self.check(policy)
             index_of(policy)
         except CoatcheckError as error:

@@ -82,4 +82,6 @@ def is_gateway(control: str) -> bool:
         return False
     finally:
         connection.close()
-    return isinstance(answer, dict) and answer.get("status") in ("ready", "not-ready") and "policy" in answer
+    return (
+        isinstance(answer, dict) and answer.get("status") in ("ready", "degraded", "not-ready") and "policy" in answer
+    )

@@ -126,6 +126,13 @@ async def test_readiness_tells_the_parts_that_cannot_serve(port) -> None:
     assert (await port.send("/healthz")).code == 200
     port.live.problems.clear()
     port.live.is_draining = False
+    port.live.problems["policy"] = "refused"
+    stale = await port.send("/readyz")
+    assert (stale.code, json.loads(stale.body)["status"]) == (200, "degraded")
+    assert json.loads(stale.body)["policy_stale"] is True
+    port.live.problems["journal"] = "cannot be written"
+    assert (await port.send("/readyz")).code == 503
+    port.live.problems.clear()
     assert (await port.send("/readyz")).code == 200
 
 

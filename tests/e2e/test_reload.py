@@ -130,14 +130,15 @@ def test_an_invalid_change_opens_nothing_and_shows_until_it_is_valid_again(fresh
             fresh.policy.write_text(spoil(text))
             gateway.wait_for(lambda number=number: len(lifecycle(fresh, "policy-refused")) == number)
             status, ready = readiness(gateway)
-            assert (status, ready["status"], ready["policy"]) == (503, "degraded", old), name
+            assert (status, ready["status"], ready["policy"]) == (200, "degraded", old), name
+            assert ready["policy_stale"] is True
             assert str(fresh.policy) in ready["problems"]["policy"]
             deleted = fresh.pipeline("call", "delete_order", '{"order_id": "A"}', gateway=gateway, token=fresh.token())
             assert deleted.error["data"]["rule"] == "nobody-deletes"
             assert outcome(fresh, gateway).error is None
         assert not [done for done in fresh.executed() if done["tool"] == "delete_order"]
         fresh.policy.write_text(text)
-        gateway.wait_for(lambda: readiness(gateway)[0] == 200)
+        gateway.wait_for(lambda: not readiness(gateway)[1]["policy_stale"])
         assert lifecycle(fresh, "policy-loaded")[-1]["details"] == {"old": old, "new": old}
     said = (fresh.folder / "gateway.out").read_text()
     assert "unknown key 'efect'" in said
@@ -159,7 +160,7 @@ def test_a_folder_that_is_emptied_removed_or_replaced_by_a_link_keeps_the_old_po
         old = readiness(gateway)[1]["policy"]
         for spoil in (file.unlink, lambda: shutil.rmtree(folder), link):
             spoil()
-            gateway.wait_for(lambda: readiness(gateway)[0] == 503)
+            gateway.wait_for(lambda: readiness(gateway)[1]["policy_stale"])
             assert readiness(gateway)[1]["policy"] == old
             deleted = fresh.pipeline("call", "delete_order", '{"order_id": "A"}', gateway=gateway, token=fresh.token())
             assert deleted.error["data"]["rule"] == "nobody-deletes"
@@ -169,7 +170,7 @@ def test_a_folder_that_is_emptied_removed_or_replaced_by_a_link_keeps_the_old_po
                 folder.unlink()
             folder.mkdir(exist_ok=True)
             file.write_text(text)
-            gateway.wait_for(lambda: readiness(gateway)[0] == 200)
+            gateway.wait_for(lambda: not readiness(gateway)[1]["policy_stale"])
 
 
 def test_an_included_file_is_watched_and_one_that_appears_is_noticed(fresh, folder) -> None:
@@ -177,11 +178,11 @@ def test_an_included_file_is_watched_and_one_that_appears_is_noticed(fresh, fold
     text = file.read_text()
     with fresh.gateway() as gateway:
         file.write_text(text.replace("coatcheck: 1\n", "coatcheck: 1\ninclude: [more/rules.yaml]\n", 1))
-        gateway.wait_for(lambda: readiness(gateway)[0] == 503)
+        gateway.wait_for(lambda: readiness(gateway)[1]["policy_stale"])
         more.mkdir()
         rules = "coatcheck: 1\nrules:\n" + DENY_READS.removesuffix("masks:\n")
         (more / "rules.yaml").write_text(rules)
-        gateway.wait_for(lambda: readiness(gateway)[0] == 200)
+        gateway.wait_for(lambda: not readiness(gateway)[1]["policy_stale"])
         assert is_denied(outcome(fresh, gateway))
         (more / "rules.yaml").write_text(rules.replace("[get_order]", "[list_nothing]"))
         gateway.wait_for(lambda: len(lifecycle(fresh, "policy-loaded")) == 2)
@@ -218,7 +219,7 @@ def test_a_server_with_a_gateway_url_cannot_move_without_a_restart(fresh) -> Non
     port = Gateway(fresh.policy, fresh.state, output=fresh.folder / "unused").port
     with fresh.gateway(more=("--set", f"coatcheck_reverse=shop=127.0.0.1:{port}")) as gateway:
         fresh.policy.write_text(text.replace(fresh.shop.url, "https://127.0.0.2:9/mcp"))
-        gateway.wait_for(lambda: readiness(gateway)[0] == 503)
+        gateway.wait_for(lambda: readiness(gateway)[1]["policy_stale"])
         assert "restart" in (fresh.folder / "gateway.out").read_text()
         assert outcome(fresh, gateway).error is None
 

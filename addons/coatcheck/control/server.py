@@ -115,7 +115,8 @@ class _PortHandler(_Handler):
 class Ready(_PortHandler):
     """`GET /readyz`: the gateway can serve; 503 with the parts that cannot.
 
-    `degraded` where all serve, under another policy than the one that lies there.
+    `degraded`, with 200 and `policy_stale`, where all serve, under another policy than the one that lies there: one
+    mistake in a policy does not take every gateway that reads it out of service.
     """
 
     def get(self) -> None:
@@ -123,8 +124,9 @@ class Ready(_PortHandler):
         live = self.port.live
         problems = {**live.problems, **({"shutdown": "the gateway is shutting down"} if live.is_draining else {})}
         status = "ready" if not problems else "degraded" if problems.keys() == {"policy"} else "not-ready"
-        self.set_status(503 if problems else 200)
-        self.finish({"status": status, "policy": live.policy.sha256, "problems": problems})
+        self.set_status(503 if status == "not-ready" else 200)
+        is_stale = "policy" in problems
+        self.finish({"status": status, "policy": live.policy.sha256, "policy_stale": is_stale, "problems": problems})
 
 
 class Numbers(_PortHandler):

@@ -31,15 +31,19 @@ _PLACE = re.compile(r"(.*):(\d+):(\d+)", re.DOTALL)
 
 
 def load_policy(
-    path: Path, *, secrets: Collection[str] | None = None, environment: Mapping[str, str] | None = None
+    path: Path,
+    *,
+    secrets: Collection[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    sha256: str = "",
 ) -> Policy:
     """The policy in a file, or in a folder's `*.yaml` and `*.yml` (by name, not recursive, none hidden, no
     `*.test.yaml`), merged, each with what it includes.
 
     `secrets` are the names that exist in the vault; None leaves `credential` unchecked. `environment` fills in
     `${NAME}` (None: the process's own). The policy's sha256 is that of the files' bytes one after another, of what
-    was filled in, and of the certificates of SAML issuers. Raises `PolicyError` with every problem, in the files'
-    order.
+    was filled in, and of the certificates of SAML issuers; it must be `sha256` where that is given. Raises
+    `PolicyError` with every problem, in the files' order.
     """
     sections, files = read_sections(path, secrets=secrets)
     findings = sections.findings
@@ -49,7 +53,13 @@ def load_policy(
     policy = _read(sections, tuple(file.path for file in files))
     if findings.problems or policy is None:
         raise PolicyError(_in_order(findings.problems))
-    return replace(policy, sha256=_digest(files, used, policy.issuers.values()))
+    found = _digest(files, used, policy.issuers.values())
+    if sha256 and found != sha256:
+        hint = f"coatcheck_policy_sha256 says {sha256[:12]}…: change it together with the policy"
+        raise PolicyError(
+            f"the policy's sha256 is {found[:12]}…, not the one that is required", where=str(path), hint=hint
+        )
+    return replace(policy, sha256=found)
 
 
 def read_sections(path: Path, *, secrets: Collection[str] | None = None) -> tuple[Sections, list[Source]]:
