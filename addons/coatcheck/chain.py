@@ -236,6 +236,8 @@ class Gateway:
         if self._parts is None:
             return
         parts = self._parts
+        if not os.isatty(0):  # at a terminal SIGHUP says that it is gone; taken before anybody is told of readiness
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.watch.look_now)
         try:
             lockdown.check_unknown(ctx.options)
             await parts.journal.append(
@@ -257,8 +259,6 @@ class Gateway:
             watch_idle(parts.live, parts.journal, parts.recorder, parts.metrics),
             parts.watch.run(),
         )
-        if not os.isatty(0):  # at a terminal, SIGHUP says that the terminal is gone
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.watch.look_now)
         for work in (*watches, self._warm(parts)):
             task = asyncio.create_task(work)
             self._tasks.add(task)
