@@ -114,6 +114,8 @@ OWN_KEYS = {
     "x5c": ["MIIB"],
     "jwk": {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
     "jwk null": None,
+    "X5C": ["MIIB"],
+    "epk": {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
 }
 
 
@@ -177,6 +179,9 @@ def test_a_shared_secret_in_a_key_set_verifies_nothing(ground, parties) -> None:
 
 
 EXTENSIONS = {
+    "compressed": '"zip":"DEF"',
+    "nested": '"cty":"JWT"',
+    "a claim": '"iss":"https://else.example"',
     "unknown": '"crit":["exp2"],"exp2":1',
     "empty": '"crit":[]',
     "b64": '"crit":["b64"],"b64":false',

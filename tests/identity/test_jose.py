@@ -42,6 +42,11 @@ def test_an_access_or_identity_token_may_say_what_it_is(typ):
     assert read_header(compact(GOOD_HEADER | {"typ": typ})).typ == typ
 
 
+def test_what_names_a_certificate_or_says_nothing_to_us_is_passed_over():
+    more = {"x5t": "AAAA", "x5t#S256": "AAAA", "nonce": "n", "url": "https://idp.example", "cty": "json"}
+    assert read_header(compact(GOOD_HEADER | more)) == read_header(compact(GOOD_HEADER))
+
+
 def test_kid_and_typ_may_be_absent():
     assert read_header(compact({"alg": "RS256"})) == JoseHeader(alg="RS256")
 
@@ -68,6 +73,17 @@ def test_kid_and_typ_may_be_absent():
         pytest.param(GOOD_HEADER | {"jwk": {"kty": "EC"}}, id="jwk"),
         pytest.param(GOOD_HEADER | {"x5u": "https://evil.example/c"}, id="x5u"),
         pytest.param(GOOD_HEADER | {"x5c": ["MIIB"]}, id="x5c"),
+        pytest.param(GOOD_HEADER | {"ALG": "none"}, id="alg in two spellings"),
+        pytest.param(GOOD_HEADER | {"X5C": ["MIIB"]}, id="x5c in upper case"),
+        pytest.param(GOOD_HEADER | {"Jwk": {"kty": "EC"}}, id="jwk with a capital"),
+        pytest.param(GOOD_HEADER | {"CRIT": ["exp2"]}, id="crit in upper case"),
+        pytest.param(GOOD_HEADER | {"zip": "DEF"}, id="compressed"),
+        pytest.param(GOOD_HEADER | {"enc": "A128GCM"}, id="encrypted"),
+        pytest.param(GOOD_HEADER | {"epk": {"kty": "EC"}}, id="with an ephemeral key"),
+        pytest.param(GOOD_HEADER | {"p2c": 10**9}, id="with a count of rounds"),
+        pytest.param(GOOD_HEADER | {"cty": "JWT"}, id="nested"),
+        pytest.param(GOOD_HEADER | {"cty": "application/jwt"}, id="nested, as a media type"),
+        pytest.param(GOOD_HEADER | {"iss": "https://else.example"}, id="with a claim"),
         pytest.param(GOOD_HEADER | {"typ": "dpop+jwt"}, id="typ of a DPoP proof"),
         pytest.param(GOOD_HEADER | {"typ": "logout+jwt"}, id="typ of a logout token"),
         pytest.param(b'{"alg":"none","alg":"ES256"}', id="alg twice"),

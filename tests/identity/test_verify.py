@@ -157,6 +157,8 @@ async def test_a_key_that_names_another_algorithm_does_not_verify(publisher, sig
         pytest.param({"sub": "a\x00b"}, "token-malformed", id="sub with NUL"),
         pytest.param({"jti": 5}, "token-malformed", id="jti a number"),
         pytest.param({"jti": ["j"]}, "token-malformed", id="jti a list"),
+        pytest.param({"jti": ""}, "token-malformed", id="jti empty"),
+        pytest.param({"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}, "wrong-type", id="event"),
         pytest.param({"cnf": {"jkt": "x"}}, "token-bound", id="bound to a key"),
     ],
 )

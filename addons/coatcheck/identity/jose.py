@@ -9,7 +9,7 @@ import binascii
 import json
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from coatcheck.errors import Refusal
@@ -25,7 +25,10 @@ ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "E
 
 _PART = r"[A-Za-z0-9_-]+"
 _COMPACT = re.compile(rf"({_PART})\.({_PART})\.({_PART})")
-_KEY_BEARING = ("jku", "jwk", "x5u", "x5c")
+_KEY_BEARING = frozenset({"jku", "jwk", "x5u", "x5c", "epk"})
+_EXTENSIONS = frozenset({"crit", "b64"})
+_ENCRYPTED = frozenset({"enc", "zip", "apu", "apv", "p2s", "p2c", "iv", "tag", "iss", "sub", "aud"})
+"""What only the header of an encrypted token has a use for (RFC 7516 4.1, RFC 7518 4, RFC 7519 5.3)."""
 _TYPES = frozenset({None, "jwt", "jose", "at+jwt"})
 SESSION_TYPE = "coatcheck-session+jwt"
 """The `typ` of session tokens: no other token can be taken for one, nor one for another (RFC 8725 3.11)."""
@@ -49,18 +52,14 @@ class JoseHeader:
 def read_header(token: str, *, types: Collection[str | None] = _TYPES) -> JoseHeader:
     """The token's header, unverified. Raises `Refusal` (`token-malformed`, `token-too-large`) for anything odd.
 
-    A header that brings its own key (`jku`, `jwk`, `x5u`, `x5c`: RFC 8725 3.10), asks for an extension (`crit`, `b64`)
-    or is typed for another use than `types` (RFC 8725 3.11) is refused.
+    A header that brings its own key (`jku`, `jwk`, `x5u`, `x5c`: RFC 8725 3.10), asks for an extension (`crit`, `b64`),
+    speaks of encryption or of another token inside (`cty`), or is typed for another use than `types` (RFC 8725 3.11) is
+    refused. `x5t` names a certificate and brings none; it is passed over like whatever else is of no use here.
     """
     header_part, _, signature_part = _parts(token)
     _decoded(signature_part, "signature")
     header = _object(header_part, "header")
-    for name in _KEY_BEARING:
-        if name in header:
-            raise _malformed(f"the token's header carries {name}, which is never trusted")
-    for name in ("crit", "b64"):
-        if name in header:
-            raise _malformed(f"the token's header carries {name}, and no extension is understood")
+    _check_members(header)
     alg = _text(header, "alg")
     if alg is None:
         raise _malformed("the token's header has no alg")
@@ -68,6 +67,22 @@ def read_header(token: str, *, types: Collection[str | None] = _TYPES) -> JoseHe
     if found.media_type not in types:
         raise _malformed("the token's typ is not that of an access or identity token")
     return found
+
+
+def _check_members(header: Mapping[str, Json]) -> None:
+    """A member in another case is no other member: some reader takes it for the one it looks like."""
+    names = {name.lower() for name in header}
+    if len(names) != len(header):
+        raise _malformed("the token's header has a member in two spellings")
+    for name in sorted(names & _KEY_BEARING):
+        raise _malformed(f"the token's header carries {name}, which is never trusted")
+    for name in sorted(names & _EXTENSIONS):
+        raise _malformed(f"the token's header carries {name}, and no extension is understood")
+    for name in sorted(names & _ENCRYPTED):
+        raise _malformed(f"the token's header carries {name}, as that of an encrypted token does")
+    content = header.get("cty")
+    if isinstance(content, str) and content.lower().removeprefix("application/") == "jwt":
+        raise _malformed("the token holds another token")
 
 
 def read_claims(token: str) -> dict[str, Json]:

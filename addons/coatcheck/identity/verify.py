@@ -68,6 +68,8 @@ class Verifier:
         if header.alg not in ALGORITHMS or header.alg not in issuer.algorithms:
             allowed = ", ".join(issuer.algorithms)
             raise _refused("algorithm-not-allowed", f"issuer {issuer.name} signs with {allowed}")
+        if "events" in claims:  # a logout token without its typ (OpenID Connect Back-Channel Logout 2.4, RFC 8417 4.5)
+            raise _refused("wrong-type", "the token tells of an event and is nobody's to show")
         if issuer.typ not in {None, header.media_type}:
             raise _refused("wrong-type", f"tokens of issuer {issuer.name} have the typ {issuer.typ}")
         # The cheap checks come first: a token that fails them costs neither a fetch nor a signature.
@@ -181,11 +183,14 @@ def _time(claims: Mapping[str, Json], name: str) -> int | None:
 
 
 def _token_id(token: str, claims: Mapping[str, Json]) -> str:
-    """The same for every spelling of one token: of issuer and `jti`, or of what was signed."""
+    """The same for every spelling of one token: of issuer and `jti`, or of what was signed. Raises `Refusal`."""
     if claims.get("jti") is None:
         content = token.rpartition(".")[0]
     else:
-        content = _string(claims, "iss") + "\0" + _string(claims, "jti")
+        jti = _string(claims, "jti")
+        if not jti:
+            raise _refused("token-malformed", "the token's jti is empty")
+        content = _string(claims, "iss") + "\0" + jti
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
