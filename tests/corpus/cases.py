@@ -174,7 +174,7 @@ CASES: dict[str, Case] = {
     "POL-16": Case("rules that contradict each other, in any order", "the deny wins, and explain says why"),
     "POL-17": Case("a rule without who, server or what", "does not load"),
     "POL-19": Case("a name that is not declared", "does not load"),
-    "POL-20": Case("a change of a running policy to an invalid one", "the old one stays, ready and stale; journaled, told"),
+    "POL-20": Case("a change of a running policy to an invalid one", "the old one stays; journaled, told, stale"),
     "POL-22": Case("a stricter policy under held calls and open streams", "decided again at release; cut if denied"),
     "POL-23": Case("another policy than the one whose sha256 is required", "refuses to start; the old one stays"),
     "POL-25": Case("a variable that is not set, or holds YAML", "does not load; a value is never read as YAML"),
