@@ -55,6 +55,7 @@ from coatcheck.proxy.identify import Identify
 from coatcheck.proxy.inspect import Inspect
 from coatcheck.proxy.journal_request import JournalRequest
 from coatcheck.proxy.keep_pins import KeepPins
+from coatcheck.proxy.legacy_sse import LegacySse
 from coatcheck.proxy.limit import Limit
 from coatcheck.proxy.limit_rate import LimitRate
 from coatcheck.proxy.mask import Mask, Maskers
@@ -133,12 +134,13 @@ def build(settings: Settings) -> Parts:
     pin_store = PinStore(engine)
     books = Books(pin_store.load())
     keep_pins = KeepPins(live, books, pin_store, approvals, journal, maskers, metrics)
-    mask = Mask(exchanges, maskers, utc_now, relay, books)
+    hang_up = HangUp(handler_of)
+    legacy_sse = LegacySse(exchanges, relay.streams, maskers, handler_of, hang_up.cut)
+    mask = Mask(exchanges, maskers, utc_now, relay, books, legacy_sse.begin)
     pin = Pin(exchanges, books)
     record = Record(exchanges, journal, recorder, maskers, metrics)
     relay.on_denied = record.refused_ask
     # The way of one request. Each stage implements the hooks it needs; every hook runs them in this order.
-    hang_up = HangUp(handler_of)
     read_head = ReadHead(hang_up.cut, record.refused_head)
     read_head.install()
     ReadBody(record.refused_head).install()
@@ -147,7 +149,7 @@ def build(settings: Settings) -> Parts:
     stages = [
         hang_up,
         read_head,
-        Guard(live, exchanges, tunnels, dialling, settings.reverse),
+        Guard(live, exchanges, tunnels, dialling, settings.reverse, relay.streams),
         Discover(exchanges),
         identify,
         Limit(exchanges),
@@ -159,6 +161,7 @@ def build(settings: Settings) -> Parts:
         hold,
         pin,  # again: a tool may have changed while its call was held
         JournalRequest(live, exchanges, journal, scrubbers),
+        legacy_sse,
         mask,
         record,
         ReleaseRequest(exchanges),

@@ -21,6 +21,7 @@ from coatcheck.masking.masker import Masker
 from coatcheck.mcp.call import Call, RequestId
 from coatcheck.mcp.correlation import Conversation
 from coatcheck.mcp.inspect import Inspected
+from coatcheck.mcp.legacy_sse import FirstEvent, LegacyStream
 from coatcheck.policy.decision import Decision
 from coatcheck.policy.model import Policy, Server
 from coatcheck.sessions.recorder import Recording
@@ -64,6 +65,15 @@ class EncodedAnswer:
     body: bytearray = field(default_factory=bytearray)
 
 
+@dataclass(frozen=True, slots=True)
+class WithheldHead:
+    """The head of a stream whose first event has not come, and the bytes that did."""
+
+    head: object
+    first: FirstEvent
+    before: bytearray
+
+
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Exchange:
     """One request on its way. Fields are filled by the stages in order; `None` means not reached."""
@@ -84,6 +94,11 @@ class Exchange:
     """Who opened the tunnel the request came in, where that was another than `caller`."""
     conversation: Conversation | None = None
     """The session this belongs to; None where the protocol version has none."""
+    endpoint: str | None = None
+    """The message endpoint that this was POSTed to, in the HTTP+SSE transport of MCP 2024-11-05: path and query."""
+    stream: "LegacyStream[Exchange] | None" = None
+    """In that transport: the stream that this is, or that this POST is answered on."""
+    told_on_stream: bool = False
     inspected: Inspected | None = None
     request_id: RequestId | None = None
     decision: Decision | None = None
@@ -98,6 +113,7 @@ class Exchange:
     scrubbing: ScrubStream | None = None
     encoded: EncodedAnswer | None = None
     """An answer in a content encoding, collected below the flow until it can be decoded whole."""
+    withheld: WithheldHead | None = None
     masker: Masker | None = None
     refusal: Refusal | None = None
     fault: str | None = None

@@ -156,3 +156,16 @@ def test_session_tokens_are_good_neither_for_ever_nor_for_nothing(draft, text):
         "audience: https://gateway.example.com", f"audience: https://g.example\n  session_ttl: {text}"
     )
     assert any("session_ttl" in said for _, said, _ in draft.faults(edited))
+
+
+def test_the_old_transport_is_off_unless_a_server_says_so(draft):
+    assert not any(server.legacy_sse for server in draft.load().servers.values())
+    text = draft.edited("credential: github-pat", "credential: github-pat\n    legacy_sse: true")
+    assert draft.load(text).servers["github"].legacy_sse
+    assert not draft.load(text.replace("legacy_sse: true", "legacy_sse: false")).servers["github"].legacy_sse
+    assert draft.faults(text.replace("legacy_sse: true", "legacy_sse: yes"))
+
+
+def test_a_tunnel_has_no_streams_to_read(draft):
+    found = draft.faults(draft.edited("tunnel: true", "tunnel: true, legacy_sse: true"))
+    assert [what for _, what, _ in found] == ["'legacy_sse' on a tunnel: its streams cannot be seen"]

@@ -122,6 +122,8 @@ class Server:
     """
     pin_reviewers: tuple[str, ...] = ()
     """Who may accept a changed tool by an approval."""
+    legacy_sse: bool = False
+    """Whether it may speak the HTTP+SSE transport of MCP 2024-11-05: `url` is then where its stream is got."""
 
     @property
     def origin(self) -> tuple[str, str, int]:

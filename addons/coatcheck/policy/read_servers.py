@@ -31,7 +31,12 @@ MAX_SESSION_TTL = timedelta(hours=24)
 
 _URN = re.compile(r"urn:[a-z0-9][a-z0-9-]{1,31}:\S+", re.IGNORECASE)
 _GATEWAY_KEYS = ("hold", "max_in_flight", "session_ttl")
-_SERVER_KEYS = ("credential", "ca", "addresses", "tunnel", "pins", "pin_reviewers")
+_SERVER_KEYS = ("credential", "ca", "addresses", "tunnel", "pins", "pin_reviewers", "legacy_sse")
+_NOT_IN_TUNNEL = {
+    "pins": "its tools cannot be seen",
+    "pin_reviewers": "its tools cannot be seen",
+    "legacy_sse": "its streams cannot be seen",
+}
 PIN_MODES: tuple[PinMode, ...] = ("warn", "hold", "deny")
 
 
@@ -109,11 +114,10 @@ def _read_server(entry: Entry, sections: Sections, reviewers: dict[str, Reviewer
         form.report(form.at_key("ca"), "'ca' on a server without https", "write its URL with https")
     addresses: tuple[Network, ...] = form.read_list("addresses", _read_address)
     tunnel = bool(form.read("tunnel", read_boolean, what="tunnel"))
-    for key in ("pins", "pin_reviewers"):
+    legacy_sse = bool(form.read("legacy_sse", read_boolean, what="legacy_sse"))
+    for key, why in _NOT_IN_TUNNEL.items():
         if tunnel and key in form:
-            form.report(
-                form.at_key(key), f"{key!r} on a tunnel: its tools cannot be seen", f"remove {key!r} or 'tunnel'"
-            )
+            form.report(form.at_key(key), f"{key!r} on a tunnel: {why}", f"remove {key!r} or 'tunnel'")
     if tunnel:
         _check_tunnel(form.at_key("tunnel"), credential, place, "ca" in form, sections.findings)
     pins, pin_reviewers = _read_pins(form, sections, reviewers)
@@ -133,6 +137,7 @@ def _read_server(entry: Entry, sections: Sections, reviewers: dict[str, Reviewer
         tunnel,
         pins,
         pin_reviewers,
+        legacy_sse,
     )
 
 

@@ -164,6 +164,7 @@ def _server() -> Json:
             "tunnel": _said(_FLAG, "Reached, not opened."),
             "pins": _words(PIN_MODES, "What becomes of a tool that changed: told, held for approval, or denied."),
             "pin_reviewers": _listed(_NAME, "With pins: hold, who may accept a changed tool."),
+            "legacy_sse": _said(_FLAG, "Let it speak HTTP+SSE of MCP 2024-11-05; url is where its stream is."),
         },
         required=("url",),
     )

@@ -31,9 +31,11 @@ def server_for(policy: Policy, scheme: str, host: str, port: int, path: str) -> 
 
 
 def speaks_mcp(policy: Policy, server: Server) -> bool:
-    """Whether it is an MCP server: some rule on it names tools, resources, prompts or methods, or none names http."""
-    if server.tunnel:
-        return False
+    """Whether it is an MCP server: it says so by `legacy_sse`, some rule on it names tools, resources, prompts or
+    methods, or none names http.
+    """
+    if server.tunnel or server.legacy_sse:
+        return server.legacy_sse
     rules = [compiled.rule for compiled in index_of(policy).on(server).all]
     speaks = any(rule.tools or rule.resources or rule.prompts or rule.methods for rule in rules)
     return speaks or not any(rule.http for rule in rules)

@@ -7,15 +7,20 @@ from mitmproxy import http
 
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange
-from coatcheck.mcp.answers import error_body, problem_body
+from coatcheck.mcp.answers import error_body, error_event, problem_body
+from coatcheck.mcp.legacy_sse import EndpointRefused
 
 REALM = 'realm="coatcheck"'
 
 
 def answer(refusal: Refusal, exchange: Exchange | None = None) -> http.Response:
-    """The response for a refused request: JSON-RPC, problem+json for a plain HTTP API, 202 for a notification."""
+    """The response for a refused request: JSON-RPC, problem+json for a plain HTTP API, 202 for a notification, and
+    202 for what is told on a stream of the HTTP+SSE transport instead.
+    """
+    if exchange is not None and exchange.endpoint is not None and _is_told_on_stream(refusal, exchange):
+        return accepted()
     if exchange is not None and exchange.is_notification and refusal.status == 200:
-        return http.Response.make(202, b"", {"content-length": "0"})
+        return accepted()
     plain = exchange is not None and exchange.server is not None and not exchange.is_mcp
     if plain:
         status = 403 if refusal.status == 200 else refusal.status
@@ -27,6 +32,41 @@ def answer(refusal: Refusal, exchange: Exchange | None = None) -> http.Response:
     if "retry_after" in refusal.details:
         headers["retry-after"] = str(refusal.details["retry_after"])  # whole seconds (RFC 9110 section 10.2.3)
     return http.Response.make(status, body, headers)
+
+
+def accepted() -> http.Response:
+    """202 without a body: what a notification is answered with."""
+    return http.Response.make(202, b"", {"content-length": "0"})
+
+
+def _is_told_on_stream(refusal: Refusal, exchange: Exchange) -> bool:
+    """Puts the refusal of a POST onto the stream that its answer is awaited on, once; False where it cannot be.
+
+    Clients of that transport read no answer to a POST, and some end their session at any status but a good one.
+    """
+    stream = exchange.stream
+    if stream is None or stream.is_over:
+        return False
+    ids = exchange.inspected.ids if exchange.inspected is not None else ()
+    if not ids and exchange.request_id is not None:
+        ids = (exchange.request_id,)
+    if not ids:
+        return exchange.is_notification
+    if not exchange.told_on_stream:
+        exchange.told_on_stream = True
+        if refusal.reason != "bad-id":  # with that id another request still waits
+            stream.give_up(ids)
+            stream.send(b"".join(error_event(one, refusal) for one in ids))
+    return refusal.reason != "bad-id"
+
+
+def last_events(refusal: Refusal, exchange: Exchange) -> bytes:
+    """What a stream that failed ends with: an error for each request that still waits for its answer on it."""
+    if isinstance(refusal, EndpointRefused):
+        return error_event(None, refusal, name="error")
+    if exchange.stream is None or exchange.endpoint is not None:
+        return error_event(exchange.request_id, refusal)
+    return b"".join(error_event(one, refusal) for one in exchange.stream.give_up())
 
 
 def challenge(refusal: Refusal, exchange: Exchange | None = None) -> dict[str, str]:

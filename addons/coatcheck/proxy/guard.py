@@ -28,6 +28,7 @@ from coatcheck.identity.resource_metadata import WELL_KNOWN, described_path
 from coatcheck.live import Live
 from coatcheck.policy.model import Policy, Server
 from coatcheck.policy.servers import server_for, servers_at, speaks_mcp
+from coatcheck.proxy.legacy_sse import Streams, server_of_endpoint
 from coatcheck.proxy.verify_server import verified_connection
 from coatcheck.settings import Reverse
 
@@ -36,8 +37,15 @@ class Guard:
     """First stage: opens the exchange, or refuses what is not a plain request to a declared server."""
 
     def __init__(
-        self, live: Live, exchanges: Exchanges, tunnels: Tunnels, dialling: Dialling, reverse: Sequence[Reverse]
+        self,
+        live: Live,
+        exchanges: Exchanges,
+        tunnels: Tunnels,
+        dialling: Dialling,
+        reverse: Sequence[Reverse],
+        streams: Streams,
     ) -> None:
+        self._streams = streams
         self._live = live
         self._exchanges = exchanges
         self._tunnels = tunnels
@@ -73,10 +81,8 @@ class Guard:
         method = flow.request.data.method.decode("latin-1")
         exchange.headers = check_head(method, flow.request.headers.fields)
         exchange.target = self._target(flow, exchange)
-        path = flow.request.path.partition("?")[0]
-        check_path(path)
-        exchange.server = self._server(exchange.policy, exchange.target, path)
-        exchange.is_mcp = path == exchange.server.path and speaks_mcp(exchange.policy, exchange.server)
+        check_path(flow.request.path.partition("?")[0])
+        self._find_server(exchange, exchange.target, method, flow.request.path)
         if exchange.is_mcp:
             check_origin(exchange.headers.get("origin"), exchange.headers.get("host"))
         flow.request.data.host = exchange.target.host
@@ -90,6 +96,16 @@ class Guard:
         exchange = Exchange(self._numbering.next(), self._live.policy, time.monotonic())
         self._exchanges[flow] = exchange
         return exchange
+
+    def _find_server(self, exchange: Exchange, target: Target, method: str, path: str) -> None:
+        """Which server this is for, and whether it speaks MCP there. `path` is with its query."""
+        legacy = server_of_endpoint(exchange.policy, self._streams, target, path) if method == "POST" else None
+        if legacy is not None:
+            exchange.server, exchange.endpoint, exchange.is_mcp = legacy, path, True
+            return
+        plain = path.partition("?")[0]
+        exchange.server = self._server(exchange.policy, target, plain)
+        exchange.is_mcp = plain == exchange.server.path and speaks_mcp(exchange.policy, exchange.server)
 
     def _target(self, flow: http.HTTPFlow, exchange: Exchange) -> Target:
         request, client = flow.request, flow.client_conn

@@ -37,6 +37,8 @@ class Inspect:
         if exchange.refusal is not None and exchange.is_mcp:
             # refused at its head: now that the body is here, the answer can name the caller's id
             exchange.request_id = _peek(flow.request.raw_content or b"")
+            if exchange.endpoint is not None and exchange.caller is not None:
+                self._relay.find_stream(exchange)
             flow.response = answer(exchange.refusal, exchange)
         return None if flow.response else inspect_flow(flow, exchange, self._relay)
 

@@ -8,31 +8,29 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
+from weakref import ReferenceType, ref
 
 from mitmproxy import http
 
-from coatcheck.errors import SERVER_FAILED, Refusal
+from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.headers import without
 from coatcheck.http.media_type import is_utf8, media_type
 from coatcheck.masking.masker import MAX_PLACES, Masker
 from coatcheck.masking.strings import TooCostly
-from coatcheck.mcp.answers import error_event
 from coatcheck.mcp.call import Json
+from coatcheck.mcp.legacy_sse import ENDPOINT, legacy_refused
 from coatcheck.mcp.lists import filter_list
-from coatcheck.mcp.size import check_nested, check_size
-from coatcheck.mcp.sse import Event, SseError, SseRewriter
+from coatcheck.mcp.size import check_size
+from coatcheck.mcp.sse import Event
 from coatcheck.mcp.strict_json import dump_json, parse_json
 from coatcheck.pins.books import Books
 from coatcheck.policy.decide import may_see
 from coatcheck.policy.model import Policy
 from coatcheck.proxy.inspect import LARGE
 from coatcheck.proxy.relay import Relay
+from coatcheck.proxy.stream_answer import StreamedAnswer, read_event, scrubbed_anew, unreadable
 
-MAX_EVENT = 1024 * 1024
-"""Bytes of one event: what the official clients take at most."""
-EVENT_VALUES = 25_000
-"""Values and names of one event: it is cleaned on the event loop, as a stream is passed on without waiting."""
 EVENT_PLACES = 5_000
 """Places of one event that detectors may have to look at."""
 LISTS = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list"})
@@ -54,12 +52,27 @@ class Maskers:
         return made
 
 
+type BeginStream = Callable[[ReferenceType[http.HTTPFlow], Exchange, Event], Event]
+"""What becomes of an `endpoint` event of a stream: see `LegacySse.begin`."""
+
+
+def _begin_none(_flow: ReferenceType[http.HTTPFlow], _exchange: Exchange, _event: Event) -> Event:
+    raise legacy_refused()
+
+
 class Mask:
     """First stage on the way back."""
 
     def __init__(
-        self, exchanges: Exchanges, maskers: Maskers, clock: Callable[[], datetime], relay: Relay, books: Books
+        self,
+        exchanges: Exchanges,
+        maskers: Maskers,
+        clock: Callable[[], datetime],
+        relay: Relay,
+        books: Books,
+        begin_stream: BeginStream = _begin_none,
     ) -> None:
+        self._begin_stream = begin_stream
         self._exchanges = exchanges
         self._relay = relay
         self._books = books
@@ -75,23 +88,23 @@ class Mask:
         exchange.masker = self._maskers.get(exchange.policy, exchange.server.name)
         head = {name.lower(): value for name, value in flow.response.headers.fields}
         if sum(name.lower() == b"content-type" for name, _ in flow.response.headers.fields) > 1:
-            raise _unreadable("server-failed", "the server gave its answer two types")
+            raise unreadable("server-failed", "the server gave its answer two types")
         if flow.response.status_code == 101:
-            raise _unreadable("upgrade-refused", "the server switched protocols")
+            raise unreadable("upgrade-refused", "the server switched protocols")
         content_type = head.get(b"content-type", b"")
         exchange.answer_type = media_type(content_type)
         is_stream = exchange.answer_type == "text/event-stream" and flow.response.status_code == 200
         is_read = is_stream or _is_json(exchange.answer_type) or (exchange.masker and not exchange.is_mcp)
         if is_read and not is_utf8(content_type):
             # what is read as UTF-8 here would be read as something else by the caller
-            raise _unreadable("unscannable-response", "the server's answer is not UTF-8")
+            raise unreadable("unscannable-response", "the server's answer is not UTF-8")
         if exchange.is_mcp:
             self._relay.answered(exchange, flow.request.method, flow.response, is_stream=is_stream)
         if is_stream:
             exchange.streaming = True
             flow.response.headers.pop("content-length", None)
             flow.response.headers["transfer-encoding"] = "chunked"
-            flow.response.stream = _Stream(exchange, self._rewriter(exchange)).feed
+            flow.response.stream = StreamedAnswer(exchange, self._rewriter(exchange, ref(flow))).feed
 
     def response(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Rewrites a whole body; a large one in a thread, and out of the flow's sight meanwhile."""
@@ -118,7 +131,7 @@ class Mask:
         try:
             return self._cleaned(exchange, status, body)
         except TooCostly:
-            raise _unreadable("unmaskable-response", "the server's answer has too much that may be masked") from None
+            raise unreadable("unmaskable-response", "the server's answer has too much that may be masked") from None
 
     def _cleaned(self, exchange: Exchange, status: int, body: bytes) -> bytes:
         kind = exchange.answer_type
@@ -126,7 +139,7 @@ class Mask:
             return self._whole_json(exchange, body)
         if exchange.is_mcp:
             what = f"the server answered {status} with something that is not JSON"
-            raise _unreadable("server-failed", what, status=status if status >= 400 else 502)
+            raise unreadable("server-failed", what, status=status if status >= 400 else 502)
         return self._whole_text(exchange, body, kind) if exchange.masker else body
 
     def _whole_json(self, exchange: Exchange, body: bytes) -> bytes:
@@ -135,17 +148,17 @@ class Mask:
             value = parse_json(body)
         except Refusal as refusal:
             what = refusal.message if refusal.reason == "too-complex" else "it is not valid JSON"
-            raise _unreadable("server-failed", f"the server's answer cannot be read: {what}") from None
+            raise unreadable("server-failed", f"the server's answer cannot be read: {what}") from None
         clean = self._clean(exchange, value, body)
         return body if clean is value else dump_json(clean)  # read strictly, it means one thing only
 
     def _whole_text(self, exchange: Exchange, body: bytes, kind: str) -> bytes:
         if not kind.startswith("text/"):
-            raise _unreadable("unmaskable-response", f"masks apply here, and {kind or 'untyped'} cannot be masked")
+            raise unreadable("unmaskable-response", f"masks apply here, and {kind or 'untyped'} cannot be masked")
         try:
             text = body.decode("utf-8")
         except UnicodeDecodeError:
-            raise _unreadable("unmaskable-response", "the server's text is not UTF-8") from None
+            raise unreadable("unmaskable-response", "the server's text is not UTF-8") from None
         assert exchange.masker is not None
         return exchange.masker.mask_text(text, exchange.masked).encode()
 
@@ -163,10 +176,10 @@ class Mask:
 
     def _message(self, exchange: Exchange, message: Json, written: bytes | None, places: int) -> Json:
         if not isinstance(message, dict):
-            raise _unreadable("server-failed", "the server's answer is not a JSON-RPC message")
+            raise unreadable("server-failed", "the server's answer is not a JSON-RPC message")
         method = self._relay.method_of(exchange, message)
         if "method" in message and not exchange.streaming:
-            raise _unreadable("server-failed", "the server's answer asks something itself")
+            raise unreadable("server-failed", "the server's answer asks something itself")
         message = self._relay.read_answer(exchange, method, message)
         if method in LISTS and isinstance(message.get("result"), dict):
             message = {**message, "result": self._visible(exchange, method, message["result"])}
@@ -192,76 +205,42 @@ class Mask:
         assert exchange.server is not None
         return may_see(exchange.policy, exchange.caller, exchange.server, kind, name, now=self._clock())  # type: ignore[arg-type]
 
-    def _rewriter(self, exchange: Exchange) -> Callable[[Event], Event | None]:
+    def _rewriter(self, exchange: Exchange, flow: ReferenceType[http.HTTPFlow]) -> Callable[[Event], Event | None]:
         def rewrite(event: Event) -> Event | None:
+            if event.event == ENDPOINT and exchange.is_mcp:
+                return self._begin_stream(flow, exchange, event)
             if event.id is not None and exchange.conversation is not None:
                 exchange.conversation.relay_event(event.id)
-            if not event.data:
-                return event
-            written = event.data.encode()
-            message = _read_event(written)
-            passed = self._relay.streamed(exchange, message) if exchange.is_mcp else message
-            if passed is None:
-                return None if event.id is None else Event(id=event.id, data="")  # moves the resumption point alone
-            cleaned = self._clean(exchange, passed, written if passed is message else dump_json(passed), EVENT_PLACES)
-            data = event.data if cleaned is message else dump_json(cleaned).decode()
-            if exchange.recording is not None:
-                exchange.recording.event(data, event.event, event.id)
-            return event if data is event.data else replace(event, data=data)
+            return self._rewritten(exchange, event, event.data) if event.data else event
 
         return rewrite
 
-
-class _Stream:
-    """The stream callable of one response: a failure ends it with an error event, and nothing follows."""
-
-    def __init__(self, exchange: Exchange, rewrite: Callable[[Event], Event | None]) -> None:
-        self._exchange = exchange
-        self._rewriter = SseRewriter(rewrite, max_event=MAX_EVENT)
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """mitmproxy calls this with each chunk, and with b"" at the end. An empty chunk would end the stream."""
-        out = self._rewritten(data)
-        return [out] if out else []
-
-    def _rewritten(self, data: bytes) -> bytes:
-        exchange = self._exchange
-        if exchange.refusal is not None or exchange.fault is not None:
-            return b""
-        try:
-            out = self._rewriter.feed(data) if data else self._rewriter.finish()
-        except BaseException as error:
-            exchange.fault = f"stream: {type(error).__name__}"
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                raise
-            exchange.answered_error = True
-            known = isinstance(error, (SseError, Refusal, TooCostly))
-            message = "the server's stream could not be read" if known else "the gateway failed"
-            before = error.before if isinstance(error, SseError) else b""
-            return before + error_event(exchange.request_id, _unreadable("server-failed", message))
-        exchange.bytes_sent += len(out)
-        return out
+    def _rewritten(self, exchange: Exchange, event: Event, text: str) -> Event | None:
+        """One event with data, `text`; None to drop it."""
+        written = text.encode()
+        message = read_event(written)
+        if (anew := scrubbed_anew(exchange, message)) is not message:
+            message, written = anew, dump_json(anew)
+            text = written.decode()
+        asked = exchange.stream.answered(message) if exchange.stream is not None else None
+        about = asked or exchange
+        passed = self._relay.streamed(about, message) if exchange.is_mcp else message
+        if passed is None:
+            return None if event.id is None else Event(id=event.id, data="")  # moves the resumption point alone
+        cleaned = self._clean(about, passed, written if passed is message else dump_json(passed), EVENT_PLACES)
+        if asked is not None:
+            exchange.masked.update(asked.masked)
+        data = text if cleaned is message else dump_json(cleaned).decode()
+        if exchange.recording is not None:
+            exchange.recording.event(data, event.event, event.id)
+        return event if data is event.data else replace(event, data=data)
 
 
 def _is_json(kind: str) -> bool:
     return kind == "application/json" or kind.endswith("+json")
 
 
-def _read_event(data: bytes) -> Json:
-    """The message of one event, refused where it would hold the event loop: nothing waits for a thread in a stream."""
-    if len(data) <= LARGE:
-        return parse_json(data)
-    check_size(data, most=EVENT_VALUES)
-    message = parse_json(data)
-    check_nested(message, most=EVENT_VALUES)
-    return message
-
-
 def _replace_body(response: http.Response, body: bytes) -> None:
     fields = without(response.headers.fields, "transfer-encoding", "content-length")
     response.headers = http.Headers([*fields, (b"content-length", b"%d" % len(body))])
     response.data.content = body
-
-
-def _unreadable(reason: str, message: str, *, status: int = 502) -> Refusal:
-    return Refusal(reason, message, status=status, code=SERVER_FAILED)

@@ -19,6 +19,7 @@ from coatcheck.mcp.answers import error_message
 from coatcheck.mcp.call import Call, Json
 from coatcheck.mcp.correlation import AskedOfClient, Correlation, Peers
 from coatcheck.mcp.inspect import Inspected, inspect_post, settle_answers
+from coatcheck.mcp.legacy_sse import LegacyStreams
 from coatcheck.mcp.methods import FIRST_STATELESS, METHODS, VERSIONS
 from coatcheck.mcp.request_ids import is_request_id
 from coatcheck.policy.decide import decide, may_ask
@@ -38,6 +39,7 @@ class Relay:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._known = Correlation()
+        self.streams: LegacyStreams[Exchange] = LegacyStreams()
         self.on_denied: Callable[[Exchange, Refusal], None] = lambda _exchange, _refusal: None
         """Called where a server asked what no rule lets it ask."""
 
@@ -45,11 +47,19 @@ class Relay:
 
     def enter(self, exchange: Exchange, headers: http.Headers, method: str) -> None:
         """Finds the request's conversation; takes out headers that mean nothing here. Raises `Refusal` (404)."""
+        if exchange.endpoint is not None:
+            headers.pop(SESSION, None)
+            headers.pop(LAST_EVENT, None)
+            self.find_stream(exchange)
+            if exchange.stream is None:
+                raise Refusal("unknown-session", "there is no such session", status=404)
+            exchange.conversation = exchange.stream.conversation
+            return
         if is_stateless(exchange):
             headers.pop(SESSION, None)
             headers.pop(LAST_EVENT, None)
             return
-        found = self._known.find(_peers(exchange), exchange.headers.get(SESSION))
+        found = self._known.find(peers_of(exchange), exchange.headers.get(SESSION))
         if found is None:
             raise Refusal("unknown-session", "there is no such session", status=404)
         exchange.conversation = found
@@ -57,6 +67,11 @@ class Relay:
             headers.pop(LAST_EVENT, None)
         elif LAST_EVENT in exchange.headers and not found.knows_event(exchange.headers[LAST_EVENT]):
             raise Refusal("unknown-event", "there is no such event to resume after", status=404)
+
+    def find_stream(self, exchange: Exchange) -> None:
+        """The stream that a POST to a message endpoint is answered on, where it is its caller's."""
+        assert exchange.endpoint is not None
+        exchange.stream = self.streams.find(peers_of(exchange), exchange.endpoint)
 
     def read_post(self, exchange: Exchange, body: bytes) -> Inspected:
         """`inspect_post`, with what the policy lets the server ask, and answers found to be such."""
@@ -69,6 +84,8 @@ class Relay:
             may_ask=lambda method: may_ask(policy, caller, server, method),
             supported=self._known.versions_of(server.name) or VERSIONS,
         )
+        if exchange.stream is not None:
+            exchange.stream.check_ids(read.ids, most=policy.max_in_flight)
         if read.answers:
             take = exchange.conversation.take_answer if exchange.conversation else lambda _: None
             read = settle_answers(read, take)
@@ -76,7 +93,7 @@ class Relay:
             state = call.params.get("requestState")
             if not isinstance(state, str) or call.method not in _STATEFUL or not is_stateless(exchange):
                 continue
-            if not self._known.knows_state(_peers(exchange), state, call.method, call.name):
+            if not self._known.knows_state(peers_of(exchange), state, call.method, call.name):
                 message = "the request state is not one that was given for this call"
                 raise Refusal("unknown-state", message, code=INVALID_PARAMS)
         return read
@@ -88,7 +105,7 @@ class Relay:
 
         Raises `Refusal` (502) for a session id that is none, or was given to another caller before.
         """
-        if is_stateless(exchange):
+        if is_stateless(exchange) or exchange.endpoint is not None:
             response.headers.pop(SESSION, None)
             return
         given, status = response.headers.get(SESSION), response.status_code
@@ -96,11 +113,11 @@ class Relay:
         if given is not None and any(call.method == "initialize" for call in exchange.calls) and status < 300:
             if not _SESSION_ID.fullmatch(given):
                 raise _server_failed("the server gave a session id that is not visible ASCII")
-            exchange.conversation = self._known.begin(_peers(exchange), given)
+            exchange.conversation = self._known.begin(peers_of(exchange), given)
             if exchange.conversation is None:
                 raise _server_failed("the server gave a session id that belongs to another caller")
         elif used is not None and (status == 404 or (method == "DELETE" and status < 300)):
-            self._known.end(_peers(exchange), used)
+            self._known.end(peers_of(exchange), used)
         if is_stream and exchange.conversation is not None:
             for call in exchange.calls:
                 if call.id is not None:
@@ -155,7 +172,7 @@ class Relay:
         state = result.get("requestState")
         if isinstance(state, str):
             for call in exchange.calls:
-                self._known.give_state(_peers(exchange), state, call.method, call.name)
+                self._known.give_state(peers_of(exchange), state, call.method, call.name)
         return message
 
     def _is_awaited(self, exchange: Exchange, message: dict[str, Json]) -> bool:
@@ -197,7 +214,8 @@ def is_stateless(exchange: Exchange) -> bool:
     return claimed is not None and claimed >= FIRST_STATELESS and claimed in VERSIONS
 
 
-def _peers(exchange: Exchange) -> Peers:
+def peers_of(exchange: Exchange) -> Peers:
+    """Who speaks with which server, once that is known."""
     assert exchange.caller is not None
     assert exchange.server is not None
     caller = exchange.caller

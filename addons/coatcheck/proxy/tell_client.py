@@ -14,8 +14,7 @@ from mitmproxy.proxy.layers.http._http1 import Http1Server
 
 from coatcheck.errors import SERVER_FAILED, Refusal
 from coatcheck.exchange import Exchanges
-from coatcheck.mcp.answers import error_event
-from coatcheck.proxy.answer import answer
+from coatcheck.proxy.answer import answer, last_events
 from coatcheck.proxy.refused import MessageRefused
 
 type Commands = Iterator[commands.Command]
@@ -52,8 +51,8 @@ def tell_client(
         yield from _original_event_to_child(layer, child, event)
     elif exchange is not None and exchange.streaming and not exchange.answered_error and connection.response:
         exchange.answered_error = True
-        last = error_event(exchange.request_id, refusal)
-        yield from _original_event_to_child(layer, child, http.ResponseData(event.stream_id, last))
+        if last := last_events(refusal, exchange):
+            yield from _original_event_to_child(layer, child, http.ResponseData(event.stream_id, last))
         yield from _original_event_to_child(layer, child, http.ResponseEndOfMessage(event.stream_id))
         yield commands.CloseConnection(layer.context.client)
     else:

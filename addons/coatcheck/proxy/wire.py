@@ -23,9 +23,11 @@ from mitmproxy.proxy.layers.http._base import HttpEvent
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Dialling, Exchange, Exchanges, Passage
 from coatcheck.proxy.digest import digest_of
+from coatcheck.proxy.put_on_stream import StreamMessage, deliver
 from coatcheck.proxy.refused import MessageRefused, RequestRefused
 from coatcheck.proxy.scrub import scrub_event
 from coatcheck.proxy.tell_client import NOT_RELEASED, answers_head, tell_client
+from coatcheck.proxy.withhold import withhold
 from coatcheck.vault.scrub import ScrubberCache
 from coatcheck.vault.swap import Outgoing, apply_swap
 
@@ -117,6 +119,8 @@ class WireGate:
             )
             if is_head and isinstance(child, layers.HttpStream):
                 return self._after_hook(layer, child, event)
+            if isinstance(event, StreamMessage) and isinstance(child, layers.HttpStream):
+                return deliver(layer, child, event)
             return _original_event_to_child(layer, child, event)
         if isinstance(child, layers.HttpStream):
             if isinstance(event, _RESPONSES):
@@ -260,7 +264,7 @@ class WireGate:
             return
         scrubbed = None
         try:
-            scrubbed = scrub_event(exchange, event)
+            scrubbed = withhold(exchange, scrub_event(exchange, event))
         except Refusal as refusal:
             exchange.refusal = refusal
         except Exception as error:  # noqa: BLE001 - whatever fails here, the bytes stay

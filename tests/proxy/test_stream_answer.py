@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, ExchangeId
 from coatcheck.policy.model import Policy
-from coatcheck.proxy.mask import _read_event, _Stream
+from coatcheck.proxy.stream_answer import StreamedAnswer, read_event
 
 EVENTS = b'event: message\ndata: {"jsonrpc":"2.0","method":"notifications/message"}\n\n: ping\n\n'
 
 
-def stream(rewrite=lambda event: event) -> tuple[Exchange, _Stream]:
+def stream(rewrite=lambda event: event) -> tuple[Exchange, StreamedAnswer]:
     exchange = Exchange(ExchangeId("t"), Policy(audience="urn:test", sha256="", files=()), time.monotonic())
-    return exchange, _Stream(exchange, rewrite)
+    return exchange, StreamedAnswer(exchange, rewrite)
 
 
 @given(st.lists(st.integers(0, len(EVENTS)), max_size=8))
@@ -70,8 +70,8 @@ def test_what_ends_the_process_goes_on_and_nothing_more_passes(error) -> None:
 
 
 def test_an_event_that_would_hold_the_loop_ends_the_stream_and_a_large_text_does_not() -> None:
-    text = _read_event(b'{"jsonrpc":"2.0","method":"x","params":{"a":"%s"}}' % (b"[11:02] a, b: c\\n" * 50_000))
+    text = read_event(b'{"jsonrpc":"2.0","method":"x","params":{"a":"%s"}}' % (b"[11:02] a, b: c\\n" * 50_000))
     assert text["method"] == "x"
     for data in (b"[" + b",".join([b"[]"] * 30_000) + b"]", json.dumps(["[" + "[]," * 20_000 + "1]"]).encode()):
         with pytest.raises(Refusal):
-            _read_event(data)
+            read_event(data)
