@@ -1,5 +1,6 @@
 """HTTP+SSE of 2024-11-05, with the official SDK at both ends: direct, through the proxy, and at a gateway URL."""
 
+import json
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -27,7 +28,7 @@ AUDIENCE = "https://gateway.shop.example"
 CREDENTIAL = "sk-live-old-3Kx9vT2mQp"
 POLICY = Template("""
 coatcheck: 1
-gateway: {audience: $audience, hold: 20s}
+gateway: {audience: $audience, hold: $hold}
 issuers:
   ci: {issuer: "$issuer", algorithms: [ES256]}
 identities:
@@ -68,6 +69,7 @@ class Scene:
     issuer: Issuer
     reverse: int
     ca: Path
+    policy: Path
 
     def token(self, caller: str) -> str:
         number = {"free": "1", "narrow": "2"}[caller]
@@ -99,16 +101,16 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    yield from begin(tmp_path_factory.mktemp("legacy"), expires="15m")
+    yield from begin(tmp_path_factory.mktemp("legacy"))
 
 
-def begin(folder: Path, *, expires: str) -> Iterator[Scene]:
+def begin(folder: Path, *, hold: str = "20s", expires: str = "15m") -> Iterator[Scene]:
     with Issuer() as issuer:
         authority, port = make_authority(folder / "authority"), free_port()
         server = OldServer(folder, authority.server_cert("localhost", "127.0.0.1"))
         policy, state = folder / "policy.yaml", folder / "state"
         names = {"audience": AUDIENCE, "issuer": issuer.url, "url": server.url, "ca": authority.ca_pem}
-        policy.write_text(POLICY.substitute(names, expires=expires))
+        policy.write_text(POLICY.substitute(names, hold=hold, expires=expires))
         assert run_cli("init", "--state", str(state)).returncode == 0
         set_up = ("vault", "set", "old-key", "--server", "old", "--policy", str(policy), "--state", str(state))
         done = run_cli(*set_up, stdin=CREDENTIAL)
@@ -118,7 +120,7 @@ def begin(folder: Path, *, expires: str) -> Iterator[Scene]:
         try:
             server.start()
             gateway.start()
-            yield Scene(server, gateway, issuer, port, authority.ca_pem)
+            yield Scene(server, gateway, issuer, port, authority.ca_pem, policy)
         finally:
             gateway.kill()
             server.kill()
@@ -205,3 +207,131 @@ async def test_many_calls_at_once_each_get_their_own_answer(scene: Scene) -> Non
             for number in range(20):
                 group.start_soon(ask, number)
     assert answers == {number: f"refunded A-{number}" for number in range(20)}
+
+
+# -- calls that wait ------------------------------------------------------------------------------------------------
+
+
+async def decide(scene: Scene, verdict: str) -> None:
+    """Decides the next question, as a reviewer on the command line."""
+    await anyio.to_thread.run_sync(_decide, scene, verdict)
+
+
+def _decide(scene: Scene, verdict: str) -> None:
+    state = ("--state", str(scene.gateway.state))
+    asked: list[dict[str, str]] = []
+
+    def is_asked() -> bool:
+        asked[:] = json.loads(run_cli("approvals", "list", "--json", *state).stdout)
+        return bool(asked)
+
+    scene.gateway.wait_for(is_asked, within_seconds=20)
+    done = run_cli("approvals", verdict, asked[0]["id"], "--policy", str(scene.policy), *state)
+    assert done.returncode == 0, done.stderr
+
+
+async def test_a_held_call_goes_on_when_it_is_approved(scene: Scene) -> None:
+    async with scene.client("proxy", "narrow") as client, anyio.create_task_group() as group:
+        group.start_soon(decide, scene, "approve")
+        result = await client.call_tool("refund_order", {"order": "A-20"})
+    assert result.content[0].text == "refunded A-20"
+
+
+async def test_a_held_call_that_is_denied_is_told_on_the_stream(scene: Scene) -> None:
+    before = scene.server.ran()
+    async with scene.client("reverse", "narrow") as client, anyio.create_task_group() as group:
+        group.start_soon(decide, scene, "deny")
+        with pytest.raises(MCPError) as caught:
+            await client.call_tool("refund_order", {"order": "A-21"})
+        assert caught.value.error.code == 4031
+        assert not (await client.call_tool("read_order", {"order": "A-1"})).is_error
+    assert scene.server.ran()[len(before) :] == ["read_order"]
+
+
+@pytest.mark.parametrize(("hold", "expires", "code"), [("10s", "1s", 4032), ("0s", "15m", 4033)])
+async def test_an_approval_that_nobody_gave_is_told_on_the_stream(tmp_path: Path, hold, expires, code) -> None:
+    for scene in begin(tmp_path, hold=hold, expires=expires):
+        async with scene.client("proxy", "narrow") as client:
+            with pytest.raises(MCPError) as caught:
+                await client.call_tool("refund_order", {"order": "A-1"})
+            assert caught.value.error.code == code
+            assert not (await client.call_tool("read_order", {"order": "A-1"})).is_error
+        assert scene.server.ran() == ["read_order"]
+
+
+# -- whose endpoint it is ---------------------------------------------------------------------------------------------
+
+CALL = {
+    "jsonrpc": "2.0",
+    "id": 7,
+    "method": "tools/call",
+    "params": {"name": "read_order", "arguments": {"order": "A-1"}},
+}
+
+
+@asynccontextmanager
+async def raw_stream(http: httpx2.AsyncClient, url: str) -> AsyncIterator[tuple[str, AsyncIterator[str]]]:
+    """A stream's endpoint, and the data of the events that follow."""
+    async with http.stream("GET", url, headers={"accept": "text/event-stream"}) as response:
+        assert response.status_code == 200
+        lines = response.aiter_lines()
+
+        async def data() -> AsyncIterator[str]:
+            async for line in lines:
+                if line.startswith("data: "):
+                    yield line.removeprefix("data: ")
+
+        events = data()
+        yield await anext(events), events
+
+
+@pytest.mark.parametrize("way", ["proxy", "reverse"])
+async def test_an_endpoint_is_404_for_another_caller_when_it_is_unknown_and_when_its_stream_is_over(
+    scene: Scene, way: str
+) -> None:
+    async with scene.http(way, "free") as mine, scene.http(way, "narrow") as theirs:
+        root = scene.url(way).removesuffix("/sse")
+        async with raw_stream(mine, scene.url(way)) as (endpoint, events):
+            assert endpoint.startswith("/messages/?")
+            for http, path in ((theirs, endpoint), (mine, endpoint + "0"), (mine, "/messages/"), (mine, "/else")):
+                refused = await http.post(root + path, json=CALL)
+                assert refused.status_code == 404, path
+                assert refused.json()["error"]["data"]["reason"] == "unknown-session"
+                assert refused.json()["id"] == 7
+            hello = {"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+            begin = {"jsonrpc": "2.0", "id": "a", "method": "initialize", "params": hello}
+            accepted = await mine.post(root + endpoint, json=begin)
+            assert (accepted.status_code, accepted.content) == (202, b"")
+            assert json.loads(await anext(events))["id"] == "a"
+        for _ in range(250):
+            gone = await mine.post(root + endpoint, json=CALL)
+            if gone.status_code == 404:
+                break
+            await anyio.sleep(0.02)
+        assert gone.json()["error"]["data"]["reason"] == "unknown-session"
+
+
+async def test_without_a_token_the_stream_and_its_endpoint_are_401_or_407(scene: Scene) -> None:
+    async with httpx2.AsyncClient(trust_env=False, timeout=20) as http:
+        for method, path in (("GET", "/sse"), ("POST", "/messages/?session_id=1f")):
+            answer = await http.request(method, f"http://127.0.0.1:{scene.reverse}{path}", json=CALL)
+            assert answer.status_code == 401
+
+
+async def test_what_is_malformed_is_400_and_what_is_refused_with_an_id_is_told_on_the_stream(scene: Scene) -> None:
+    async with scene.http("proxy") as mine, raw_stream(mine, scene.url("proxy")) as (endpoint, events):
+        url = scene.server.url.removesuffix("/sse") + endpoint
+        for body in (b"{", b"[]", b'{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}'):
+            refused = await mine.post(url, content=body, headers={"content-type": "application/json"})
+            assert refused.status_code == 400
+        told = await mine.post(url, json={"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": {"name": 5}})
+        assert (told.status_code, told.content) == (202, b"")
+        message = json.loads(await anext(events))
+        assert (message["id"], message["error"]["data"]["reason"]) == (9, "bad-params")
+        dropped = await mine.post(url, json={"jsonrpc": "2.0", "method": "notifications/unknown"})
+        assert (dropped.status_code, dropped.content) == (202, b"")
+
+
+async def test_the_client_that_tries_a_newer_version_first_falls_back_and_works(scene: Scene) -> None:
+    async with scene.client("proxy", mode="auto") as client:
+        assert not (await client.call_tool("read_order", {"order": "A-1"})).is_error
