@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from weakref import WeakKeyDictionary
 
 import pytest
+from mitmproxy import flow as flows
 from mitmproxy import http, options, optmanager
 from mitmproxy.addonmanager import AddonManager, Loader
 from mitmproxy.addons.proxyserver import Proxyserver
@@ -12,10 +13,11 @@ from mitmproxy.connection import Client, ConnectionState, Server
 from mitmproxy.http import Headers, MessageData
 from mitmproxy.net.http.http1 import read
 from mitmproxy.proxy import commands, events
-from mitmproxy.proxy.commands import StartHook
+from mitmproxy.proxy.commands import Log, StartHook
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode, HttpStream
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
+from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.test import tflow
 from mitmproxy.utils import asyncio_utils
 
@@ -151,6 +153,9 @@ def mitmproxy_as_it_was() -> Iterator[None]:
         (Context, "fork"),
         (HttpStream, "check_body_size"),
         (StartHook, "__new__"),
+        (Log, "__init__"),
+        (flows, "uuid"),
+        (ProxyConnectionHandler, "handle_hook"),
         (asyncio_utils, "set_task_debug_info"),
         (read, "url"),
         (optmanager._Option, "current"),

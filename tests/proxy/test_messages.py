@@ -1,5 +1,6 @@
 """Messages are what mitmproxy makes, finds and refuses: the original beside ours, on whatever comes."""
 
+import uuid
 from types import SimpleNamespace
 
 import pytest
@@ -155,6 +156,15 @@ def test_a_body_that_has_grown_is_not_small_whatever_its_head_said(is_request) -
     for size, small in ((0, True), (1, True), (messages.SMALL, True), (messages.SMALL + 1, False)):
         stream = SimpleNamespace(flow=flow, request_body_buf=bytes(size), response_body_buf=bytes(size))
         assert messages._is_small(stream, is_request=is_request) is small
+
+
+def test_flows_have_random_uuids() -> None:
+    ids = {tflow.tflow().id for _ in range(64)} | {messages._uuid4() for _ in range(64)}
+    assert len(ids) == 128
+    assert {(parsed.version, parsed.variant, str(parsed)) for parsed in map(uuid.UUID, ids)} == {
+        (4, uuid.RFC_4122, one) for one in ids
+    }
+    assert {one[19] for one in ids} == set("89ab")
 
 
 def test_a_new_context_has_its_own_layers_and_shares_the_rest() -> None:

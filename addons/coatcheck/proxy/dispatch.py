@@ -1,4 +1,4 @@
-"""What hooks and events cost inside the pinned mitmproxy, cut down in eight places.
+"""What hooks and events cost inside the pinned mitmproxy, cut down in ten places.
 
 Law: hooks: the same addons run in the same order with the same outcome as `AddonManager.trigger_event`: an exception
 is logged and ends only that top-level addon's turn, `AddonHalt` ends the hook, nested addons follow their parent.
@@ -10,7 +10,8 @@ mitmproxy enters a context manager and awaits a coroutine for each of some forty
 of a request (40 % of its time), copies an option deeply whenever it reads it (5 %), lets each hook wait for the lock
 that the event which caused it holds, which costs a turn of the event loop a hook (5 %), enters a generator around each
 hook, asks `dataclasses` anew whether a hook is one of its classes and for the names of its arguments, names tasks that
-have ended, and makes a URL for rules of `map_local` that are not there.
+have ended, announces each hook to addons that wait for updates where there are none, waits for flows that nobody holds,
+and makes a URL for rules of `map_local` that are not there.
 """
 
 import asyncio
@@ -28,8 +29,10 @@ from weakref import WeakKeyDictionary
 from mitmproxy import exceptions, hooks, http, optmanager
 from mitmproxy.addonmanager import AddonManager
 from mitmproxy.addons.maplocal import MapLocal
+from mitmproxy.flow import Flow
 from mitmproxy.proxy import commands
 from mitmproxy.proxy.events import Event
+from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.proxy.server import ConnectionHandler, TimeoutWatchdog
 from mitmproxy.utils import asyncio_utils
 
@@ -44,17 +47,40 @@ _set_task_debug_info = asyncio_utils.set_task_debug_info
 
 
 def install(manager: AddonManager) -> None:
-    """Replaces `trigger_event` of this manager and, in mitmproxy's classes, the seven other places."""
-    table: dict[str, list[list[Function]]] = {}
-    for change in ("register", "remove", "add", "clear"):
-        _clear_after(manager, change, table)
+    """Replaces two methods of this manager and, in mitmproxy's classes, the eight other places."""
+    table = HookTable(manager)
+    manager.trigger_event = table.trigger_event  # type: ignore[method-assign]
+    manager.handle_lifecycle = table.handle_lifecycle  # type: ignore[method-assign]
+    optmanager._Option.current = _current  # type: ignore[method-assign,assignment] # noqa: SLF001 - no public way
+    hooks.Hook.args = _args  # type: ignore[method-assign,assignment]
+    commands.StartHook.__new__ = _new  # type: ignore[method-assign,assignment]
+    asyncio_utils.set_task_debug_info = _name_task
+    ProxyConnectionHandler.handle_hook = _handle_hook  # type: ignore[method-assign,assignment]
+    ConnectionHandler.server_event = in_order(_server_event)  # type: ignore[method-assign,assignment]
+    TimeoutWatchdog.disarm = _disarm  # type: ignore[method-assign,assignment]
+    MapLocal.request = _map_where_asked  # type: ignore[method-assign,assignment]
 
-    async def trigger_event(event: hooks.Hook) -> None:
-        turns = table.get(event.name)
+
+class HookTable:
+    """The functions of each hook, in the order they run; made anew after every change of the manager's addons."""
+
+    def __init__(self, manager: AddonManager) -> None:
+        self._manager = manager
+        self._turns: dict[str, list[list[Function]]] = {}
+        for change in ("register", "remove", "add", "clear"):
+            _clear_after(manager, change, self._turns)
+
+    def turns(self, name: str) -> list[list[Function]]:
+        """The functions of one hook, a list for each top-level addon that has any."""
+        turns = self._turns.get(name)
         if turns is None:
-            turns = table[event.name] = _turns(manager, event.name)
+            turns = self._turns[name] = _turns(self._manager, name)
+        return turns
+
+    async def trigger_event(self, event: hooks.Hook) -> None:
+        """In place of `AddonManager.trigger_event`."""
         args = event.args()
-        for turn in turns:
+        for turn in self.turns(event.name):
             try:
                 for function in turn:
                     result = function(*args)
@@ -67,14 +93,12 @@ def install(manager: AddonManager) -> None:
             except Exception as error:
                 logger.exception("Addon error: %s", error)  # noqa: TRY401 - mitmproxy's own words
 
-    manager.trigger_event = trigger_event  # type: ignore[method-assign]
-    optmanager._Option.current = _current  # type: ignore[method-assign,assignment] # noqa: SLF001 - no public way
-    hooks.Hook.args = _args  # type: ignore[method-assign,assignment]
-    commands.StartHook.__new__ = _new  # type: ignore[method-assign,assignment]
-    asyncio_utils.set_task_debug_info = _name_task
-    ConnectionHandler.server_event = in_order(_server_event)  # type: ignore[method-assign,assignment]
-    TimeoutWatchdog.disarm = _disarm  # type: ignore[method-assign,assignment]
-    MapLocal.request = _map_where_asked  # type: ignore[method-assign,assignment]
+    async def handle_lifecycle(self, event: hooks.Hook) -> None:
+        """In place of `AddonManager.handle_lifecycle`: one hook, then `update` where it is about a flow."""
+        (message, *_) = event.args()
+        await self.trigger_event(event)
+        if self.turns("update") and isinstance(message, Flow):
+            await self.trigger_event(hooks.UpdateHook([message]))
 
 
 def in_order(handle: HandleEvent) -> HandleEvent:
@@ -151,6 +175,15 @@ def _name_task(task: asyncio.Task[object], *, name: str, client: tuple[object, .
     """Names a task for who asks what is running; most that run a hook have ended before they come here."""
     if not task.done():
         _set_task_debug_info(task, name=name, client=client)
+
+
+async def _handle_hook(handler: ProxyConnectionHandler, hook: commands.StartHook) -> None:
+    """One hook of a connection, which waits where an addon holds its flow."""
+    with handler.timeout_watchdog.disarm():
+        (data,) = hook.args()
+        await handler.master.addons.handle_lifecycle(hook)
+        if getattr(data, "intercepted", False) and isinstance(data, Flow):
+            await data.wait_for_resume()
 
 
 def _args(hook: hooks.Hook) -> list[object]:

@@ -9,6 +9,8 @@ mitmproxy makes has it: also client replay's, also one made before start-up, als
 This is private API: mitmproxy is pinned, and `self_test.py` proves the gate at every start.
 """
 
+import logging
+import re
 from collections.abc import Iterator
 from copy import copy
 from weakref import WeakKeyDictionary
@@ -43,6 +45,8 @@ _RESPONSES = (
     http.ResponseEndOfMessage,
     http.ResponseProtocolError,
 )
+_QUOTE = re.compile(r": b['\"]")
+_original_log = commands.Log.__init__
 _original_event_to_child = layers.HttpLayer.event_to_child
 _original_get_connection = layers.HttpLayer.get_connection
 
@@ -65,6 +69,7 @@ class WireGate:
         def get_connection(layer: layers.HttpLayer, event: layers.GetHttpConnection, *, reuse: bool = True) -> Commands:
             return gate._get_connection(layer, event, reuse=reuse)
 
+        commands.Log.__init__ = _log_unquoted  # type: ignore[method-assign,assignment]
         layers.HttpLayer.event_to_child = event_to_child  # type: ignore[method-assign,assignment]
         layers.HttpLayer.get_connection = get_connection  # type: ignore[method-assign,assignment]
 
@@ -112,8 +117,6 @@ class WireGate:
     def _event_to_child(self, layer: layers.HttpLayer, child: Layer, event: events.Event) -> Commands:
         """Which way the event goes. Not a generator itself: what passes as it is costs no more than without us."""
         if not isinstance(event, HttpEvent):
-            if isinstance(event, events.ConnectionEvent):
-                return self._from_connection(layer, child, event)
             is_head = isinstance(event, events.HookCompleted) and isinstance(
                 event.command, layers.HttpRequestHeadersHook
             )
@@ -134,14 +137,6 @@ class WireGate:
                 return iter(())
             return _original_event_to_child(layer, child, event)
         return self._outbound(layer, child, event)
-
-    @staticmethod
-    def _from_connection(layer: layers.HttpLayer, child: Layer, event: events.Event) -> Commands:
-        """Bytes from a connection: what mitmproxy logs loses its quotes of them."""
-        for command in _original_event_to_child(layer, child, event):
-            if isinstance(command, commands.Log):
-                command.message = command.message.partition(": b")[0]
-            yield command
 
     # -- from the client ---------------------------------------------------------------------------------------
 
@@ -288,3 +283,8 @@ class WireGate:
             yield commands.CloseConnection(server)
         error = http.ResponseProtocolError(stream.stream_id, why, http.ErrorCode.GENERIC_SERVER_ERROR)
         yield from _original_event_to_child(layer, stream, error)
+
+
+def _log_unquoted(log: commands.Log, message: str, level: int = logging.INFO) -> None:
+    """What mitmproxy's layers log, without their quotes of bytes that came from a connection."""
+    _original_log(log, _QUOTE.split(message, maxsplit=1)[0], level)
