@@ -100,6 +100,13 @@ def test_mask_07_a_secret_in_trailers_does_not_pass(driver: Make) -> None:
     assert Watch(PLAIN).sightings(received + bytes(one.seen)) == []
 
 
+def test_what_a_server_says_unasked_is_not_quoted_in_the_log(driver: Make) -> None:
+    one = driver(PLAIN, is_mcp=False)
+    one.ask([answer(b"<p>fine</p>", kind=b"text/html"), b"and again: " + PLAIN], closes=False)
+    assert b"Unexpected data from server" in one.seen
+    assert Watch(PLAIN).sightings(bytes(one.received) + bytes(one.seen)) == []
+
+
 @pytest.mark.parametrize("status", [b"400 Bad", b"401 No", b"404 None", b"500 Oops", b"503 Gone"])
 def test_mask_08_error_pages_and_stack_traces_are_scrubbed(driver: Make, status: bytes) -> None:
     trace = f"<pre>Traceback: KeyError({ODD.decode()!r}) {ODD!r}</pre>".encode()
