@@ -33,12 +33,19 @@ def test_an_option_wins_over_the_environment_and_that_over_the_default(given, en
 def test_every_option_is_also_an_environment_variable(option) -> None:
     assert option.key == f"coatcheck_{option.name}"
     assert option.variable == f"COATCHECK_{option.name.upper()}"
-    value = {"control": "10.9.8.7:6", "reverse": "shop=10.9.8.7:6", "policy_sha256": "5" * 64}.get(
-        option.name, "/somewhere/else"
-    )
+    values = {"control": "10.9.8.7:6", "reverse": "shop=10.9.8.7:6", "policy_sha256": "5" * 64, "observe": "true"}
+    value = values.get(option.name, "/somewhere/else")
     by_option = read_settings({"policy": "/p", option.name: value}, NOTHING)
     by_variable = read_settings({} if option.name == "policy" else {"policy": "/p"}, {option.variable: value})
     assert by_option == by_variable != read_settings({"policy": "/p"}, NOTHING)
+
+
+@pytest.mark.parametrize("word", ["1", "True", "yes", "on", "0", "true ", "no"])
+def test_a_word_that_is_not_true_or_false_switches_nothing(word) -> None:
+    with pytest.raises(CoatcheckError, match="coatcheck_observe"):
+        read_settings({"policy": "/p", "observe": word}, NOTHING)
+    assert read_settings({"policy": "/p", "observe": "false"}, {"COATCHECK_OBSERVE": "true"}).observe is False
+    assert read_settings({"policy": "/p"}, NOTHING).observe is False
 
 
 def test_a_missing_policy_says_how_to_give_one() -> None:

@@ -81,6 +81,7 @@ logger = logging.getLogger("coatcheck")
 DRAIN_SECONDS = 5.0
 SWITCH_SECONDS = 0.001
 """How long a thread that works on a large body keeps the event loop waiting, each time that it wants to go on."""
+OBSERVING = "observing only: NOTHING IS DENIED OR HELD but for its token; what would have been is in the journal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,15 @@ def build(settings: Settings) -> Parts:
         if entry.server not in policy.servers:
             raise CoatcheckError(f"no server {entry.server!r} in the policy", where="coatcheck_reverse")
     keys = KeySource()
-    live = Live(policy, Verifier(policy.issuers, policy.audience, keys), snapshot)
+    live = Live(policy, Verifier(policy.issuers, policy.audience, keys), snapshot, settings.observe)
     sessions = SessionTokens(SessionStore(engine), Sealer(key.derive("session-tokens")), vault.id)
     exchanges: Exchanges = WeakKeyDictionary()
     tunnels: Tunnels = WeakKeyDictionary()
     metrics = Metrics()
     maskers = Maskers(key.derive("mask"))
-    journal = JournalWriter(settings.state.journal, clock=utc_now)
+    journal = JournalWriter(
+        settings.state.journal, clock=utc_now, marks={"enforced": False} if settings.observe else {}
+    )
     recorder = SessionRecorder(settings.state.sessions, clock=utc_now, on_closed=export_closed)
     approvals = ApprovalStore(engine)
     relay = Relay(utc_now)
@@ -269,6 +272,8 @@ class Gateway:
         for script in ctx.options.scripts[1:]:
             logger.warning("also loaded: %s: code in the gateway's process, trusted like it", script)
         gc.freeze()  # what was made until now stays: to look through it again and again would hold the event loop
+        if parts.live.observes:
+            logger.warning("%s", OBSERVING)
         logger.info("coatcheck %s is ready, policy %s", __version__, parts.live.policy.sha256[:12])
 
     def done(self) -> Awaitable[None] | None:

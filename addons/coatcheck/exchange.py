@@ -101,7 +101,13 @@ class Exchange:
     told_on_stream: bool = False
     inspected: Inspected | None = None
     request_id: RequestId | None = None
+    observes: bool = False
+    """What would be refused goes on, without a secret (`proxy/observe.py`)."""
     decision: Decision | None = None
+    observed: Decision | None = None
+    """Of one that only observes: what would have been decided."""
+    shadow: Decision | None = None
+    """What would have been decided if the shadow rules acted, where that is something else."""
     approval: str | None = None
     swap: SwapPlan | None = None
     writing: Writing | None = None

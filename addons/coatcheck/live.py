@@ -18,6 +18,8 @@ class Live:
     policy: Policy
     verifier: Verifier
     snapshot: Snapshot
+    observes: bool = False
+    """Nothing is enforced but who a caller is (`--observe`); never changes while the gateway runs."""
     is_draining: bool = False
     """Shutting down: new requests get 503."""
     problems: dict[str, str] = field(default_factory=dict)

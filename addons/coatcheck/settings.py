@@ -39,6 +39,7 @@ OPTIONS = (
     Option("web_password_file", "", "A file with the password of mitmweb; else a random one stands in the log."),
     Option("reverse", "", "Gateway URLs: NAME=HOST:PORT, several separated by commas."),
     Option("policy_sha256", "", "The sha256 the policy must have, as `coatcheck policy check` prints it; else any."),
+    Option("observe", "false", "true: enforce nothing but who callers are; note what would have been decided."),
 )
 
 
@@ -62,6 +63,7 @@ class Settings:
     web_password_file: Path | None = None
     policy_sha256: str = ""
     """What the policy must have, 64 hexadecimal digits; empty where any may be loaded."""
+    observe: bool = False
 
 
 def read_settings(given: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
@@ -92,6 +94,7 @@ def read_settings(given: Mapping[str, str], environ: Mapping[str, str]) -> Setti
         reverse=reverse,
         web_password_file=Path(password).expanduser().absolute() if password else None,
         policy_sha256=sha256,
+        observe=_switch(values["observe"], where="coatcheck_observe"),
     )
 
 
@@ -116,6 +119,15 @@ def parse_address(text: str, *, where: str) -> tuple[str, int]:
     if not host or not (port.isascii() and port.isdecimal() and len(port) <= 5) or not 0 < int(port) < 65536:
         raise CoatcheckError(f"{text!r} is not HOST:PORT", where=where, hint="for example 127.0.0.1:8082")
     return host, int(port)
+
+
+def _switch(text: str, *, where: str) -> bool:
+    """`true` or `false`, in these words: a switch that opens is not to be guessed at."""
+    if text not in ("true", "false"):
+        raise CoatcheckError(
+            f"{text!r} is neither true nor false", where=where, hint="leave it out to enforce the policy"
+        )
+    return text == "true"
 
 
 def _reverse(spec: str) -> Reverse:

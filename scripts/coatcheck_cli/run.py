@@ -22,14 +22,17 @@ from coatcheck_cli.options import policy_option, state_option
 @click.option(
     "--web-password-file", type=click.Path(exists=True, path_type=Path), help="mitmweb's password (else a random one)."
 )
+@click.option("--observe", is_flag=True, help="Enforce nothing but who callers are; only note it.")
 @click.option("--reverse", multiple=True, metavar="NAME=HOST:PORT", help="A gateway URL for the server NAME.")
 def run(
+    *,
     policy: Path,
     state: StateDirectory,
     listen: str,
     control: str,
     web: str | None,
     web_password_file: Path | None,
+    observe: bool,
     reverse: tuple[str, ...],
 ) -> None:
     """Run the gateway until SIGTERM."""
@@ -39,6 +42,7 @@ def run(
         "coatcheck_state": str(state.root),
         "coatcheck_control": control,
         "coatcheck_reverse": ",".join(reverse),
+        "coatcheck_observe": "true" if observe else "",
         "coatcheck_web_password_file": str(web_password_file.absolute()) if web_password_file else "",
     }
     arguments = ["-s", str(gateway_script()), "--listen-host", host, "--listen-port", str(port)]

@@ -23,6 +23,8 @@ def status(control: str, *, as_json: bool) -> None:
         click.echo(json.dumps(answer, indent=2))
     else:
         click.echo(f"{answer['status']}, policy {answer['policy'][:12]}")
+        if answer.get("enforces") is False:
+            click.echo("observing only: nothing is denied or held but for its token")
         for part, problem in answer["problems"].items():
             click.echo(f"{part}: {problem}")
     if answer["status"] != "ready":

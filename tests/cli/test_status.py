@@ -65,6 +65,12 @@ def test_a_gateway_that_is_not_ready_is_1_and_its_parts_are_named(control) -> No
     assert result.output.splitlines() == ["not-ready, policy abcdef012345", "journal: cannot be written"]
 
 
+def test_a_gateway_that_only_observes_says_so_and_one_that_enforces_does_not(control) -> None:
+    for enforces in (False, True):
+        control.body = json.dumps(READY | {"enforces": enforces}).encode()
+        assert ("nothing is denied or held" in status("--control", control.address).output) is not enforces
+
+
 @pytest.mark.parametrize(("code", "answer", "exit_code"), [(200, READY, 0), (503, NOT_READY, 1)])
 def test_json_is_what_the_port_said(control, code, answer, exit_code) -> None:
     control.code, control.body = code, json.dumps(answer).encode()

@@ -116,6 +116,7 @@ async def test_readiness_tells_the_parts_that_cannot_serve(port) -> None:
     ready = await port.send("/readyz")
     assert (ready.code, json.loads(ready.body)["status"]) == (200, "ready")
     assert json.loads(ready.body)["policy"] == "5" * 64
+    assert json.loads(ready.body)["enforces"] is True
     port.live.problems["journal"] = "cannot be written"
     port.live.is_draining = True
     response = await port.send("/readyz")
@@ -124,6 +125,9 @@ async def test_readiness_tells_the_parts_that_cannot_serve(port) -> None:
     assert body["status"] == "not-ready"
     assert body["problems"] == {"journal": "cannot be written", "shutdown": "the gateway is shutting down"}
     assert (await port.send("/healthz")).code == 200
+    port.live.is_draining = False
+    port.live.problems = {"policy": "what lies there is refused"}
+    assert json.loads((await port.send("/readyz")).body)["status"] == "degraded"
     port.live.problems.clear()
     port.live.is_draining = False
     port.live.problems["policy"] = "refused"

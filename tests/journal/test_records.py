@@ -54,7 +54,7 @@ QUESTION = Question(
 )
 
 
-def request(decision, caller: Caller | None = CALLER):
+def request(decision, caller: Caller | None = CALLER, **beside):
     return request_record(
         exchange="x1",
         caller=caller,
@@ -66,6 +66,7 @@ def request(decision, caller: Caller | None = CALLER):
         approval="K7Q2M4X9WD",
         secrets=["shop-key"],
         digest="r",
+        **beside,
     )
 
 
@@ -168,3 +169,20 @@ def test_an_approval_tells_every_vote_and_no_argument():
 def test_a_lifecycle_event_carries_its_details():
     record = lifecycle_record(event="policy-loaded", version="1", policy="p", details={"rules": 3})
     assert record == {"event": "policy-loaded", "version": "1", "policy": "p", "details": {"rules": 3}}
+
+
+def test_what_would_have_been_decided_stands_beside_what_was():
+    plain = request(Allow())
+    told = request(Allow(), observed=Deny("no-rule", "nothing permits it"), shadow=Allow((RuleId("some-day"),)))
+    assert told == plain | {
+        "observed": {"effect": "deny", "rules": [], "reason": "no-rule"},
+        "shadow": {"effect": "allow", "rules": ["some-day"]},
+    }
+    assert list(told)[: len(plain)] == list(plain)
+
+
+def test_a_refusal_says_what_shadow_rules_would_have_done_and_whether_it_was_one():
+    of = {"exchange": "x1", "caller": CALLER, "target": "-", "refusal": Refusal("policy-denied", "no"), "policy": "p"}
+    plain = refusal_record(**of)
+    assert refusal_record(**of, shadow=Allow()) == plain | {"shadow": {"effect": "allow", "rules": []}}
+    assert refusal_record(**of, was_served=True) == plain | {"was_served": True}

@@ -315,3 +315,13 @@ def test_a_kill_amid_writing_loses_nothing_that_was_acknowledged(folder):
         report = verify_journal(folder)
         assert report.ok
         assert {record["seq"] for record in records(folder)} >= set(acknowledged)
+
+
+async def test_marks_stand_on_every_record_whatever_its_fields_say(folder, clock):
+    writer = JournalWriter(folder, clock=clock, marks={"enforced": False})
+    writer.start()
+    await writer.append("request", {"n": 1, "enforced": True})
+    writer.append_later("outcome", {"n": 2})
+    writer.close()
+    found = [record for record in records(folder) if record["kind"] != "file"]
+    assert [(record["n"], record["enforced"]) for record in found] == [(1, False), (2, False)]

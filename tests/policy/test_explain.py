@@ -4,8 +4,8 @@ import pytest
 
 from coatcheck.mcp.call import Call
 from coatcheck.policy.decide import decide
-from coatcheck.policy.decision import Deny, Hold
-from coatcheck.policy.explain import as_caller, explain, shadows, with_shadows
+from coatcheck.policy.decision import Allow, Deny, Hold
+from coatcheck.policy.explain import as_caller, explain, shadow_decision, shadows, with_shadows
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 MERGE = Call("mcp", "tools/call", "merge_pull_request", {"owner": "acme", "repo": "shop"})
@@ -92,3 +92,29 @@ def test_groups_that_the_claims_list_are_the_callers_too(draft):
     policy = draft.load(draft.edited("    issuer: github\n", "    issuer: corp\n"))
     assert as_caller(policy, "shop-ci", {"realm_access": {"roles": ["ops"]}}).groups == {"ci", "ops"}
     assert as_caller(policy, "shop-ci", {"realm_access": {"roles": "ops"}}).groups == {"ci"}
+
+
+@pytest.mark.parametrize(
+    ("shadow", "expected"),
+    [
+        pytest.param('tools: ["get_*"], effect: deny', "deny", id="denies"),
+        pytest.param('tools: ["get_*"], effect: deny, when: args.missing == 1', "condition-error", id="broken"),
+        pytest.param('tools: ["get_*"], effect: approve, reviewers: [sre]', "approve", id="holds"),
+        pytest.param('tools: ["other"], effect: deny', None, id="no-match"),
+    ],
+)
+def test_what_shadow_rules_would_have_decided_is_told_where_it_is_something_else(draft, shadow, expected):
+    rule = f"  - {{id: watch, who: [any], server: github, {shadow}, mode: shadow}}\n"
+    policy = draft.load(draft.edited("masks:\n", rule + "masks:\n"))
+    caller, server, call = as_caller(policy, "shop-ci"), policy.servers["github"], Call("mcp", "tools/call", "get_file")
+    decision = decide(policy, caller, server, [call], now=NOW)
+    assert isinstance(decision, Allow)
+    found = shadow_decision(policy, caller, server, [call], decision, now=NOW)
+    word = {Deny: "deny", Hold: "approve", type(None): None}[type(found)]
+    assert (found.reason if isinstance(found, Deny) and found.reason != "rule" else word) == expected
+
+
+def test_without_shadow_rules_there_is_nothing_to_tell(draft):
+    policy = draft.load()
+    caller, server = as_caller(policy, "shop-ci"), policy.servers["github"]
+    assert shadow_decision(policy, caller, server, [MERGE], Allow(), now=NOW) is None

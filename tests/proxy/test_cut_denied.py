@@ -107,3 +107,9 @@ def test_what_is_over_or_about_to_be_is_left_alone(scene, change) -> None:
     for name, value in change.items():
         setattr(scene.stream, name, value)
     assert scene.run(scene.load(TEXT.replace("[watch]", "[other]"))) == (False, False)
+
+
+def test_of_a_gateway_that_only_observes_nothing_is_cut_but_for_its_token(scene) -> None:
+    scene.stream.observes = True
+    assert scene.run(scene.load(TEXT.replace("[watch]", "[other]"))) == (False, False)
+    assert scene.run(scene.load(TEXT.replace("{sub: bot}}\nreviewers", "{sub: other}}\nreviewers")))[0]

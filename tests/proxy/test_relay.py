@@ -316,3 +316,29 @@ def test_the_versions_a_server_names_are_named_for_it(talk) -> None:
     with pytest.raises(Refusal) as refused:
         talk.post({}, {"mcp-protocol-version": "2099-01-01"})
     assert refused.value.data()["supported"] == ["2026-07-28"]
+
+
+@pytest.mark.parametrize(("observes", "passes"), [(True, True), (False, False)], ids=["observed", "enforced"])
+def test_what_no_rule_lets_a_server_ask_is_asked_all_the_same_and_told(talk, observes, passes) -> None:
+    told: list[str] = []
+    talk.relay.on_denied = lambda _exchange, refusal: told.append(refusal.reason)
+    stream = talk.get(talk.session())
+    stream.observes = observes
+    message = talk.relay.streamed(stream, SAMPLE | {"id": 7})
+    assert (message["method"] == "sampling/createMessage") is passes
+    assert told == ["policy-denied"]
+    assert talk.relay.streamed(stream, ELICIT | {"id": 8})["method"] == "elicitation/create"
+    assert told == ["policy-denied"]
+
+
+@pytest.mark.parametrize(("observes", "kept"), [(True, True), (False, False)], ids=["observed", "enforced"])
+def test_a_client_keeps_what_it_can_be_asked(talk, observes, kept) -> None:
+    begin = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {"sampling": {}},
+        "clientInfo": {"name": "c", "version": "1"},
+    }
+    made = talk.exchange({})
+    made.observes = observes
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": begin}).encode()
+    assert (b"sampling" in talk.relay.read_post(made, body).body) is kept

@@ -125,8 +125,15 @@ class Ready(_PortHandler):
         problems = {**live.problems, **({"shutdown": "the gateway is shutting down"} if live.is_draining else {})}
         status = "ready" if not problems else "degraded" if problems.keys() == {"policy"} else "not-ready"
         self.set_status(503 if status == "not-ready" else 200)
-        is_stale = "policy" in problems
-        self.finish({"status": status, "policy": live.policy.sha256, "policy_stale": is_stale, "problems": problems})
+        self.finish(
+            {
+                "status": status,
+                "policy": live.policy.sha256,
+                "policy_stale": "policy" in problems,
+                "enforces": not live.observes,
+                "problems": problems,
+            }
+        )
 
 
 class Numbers(_PortHandler):

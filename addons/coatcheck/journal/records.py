@@ -65,11 +65,15 @@ def request_record(
     secrets: Sequence[str],
     digest: str,
     opened_by: Caller | None = None,
+    observed: Decision | None = None,
+    shadow: Decision | None = None,
 ) -> dict[str, Json]:
     """A request about to be forwarded: who, what, under which rules of which policy, who approved it.
 
     `policy` is the policy's SHA-256, `secrets` the names of what will be put in, `digest` the release's;
-    `opened_by` opened the tunnel it came in, where that was another than the caller.
+    `opened_by` opened the tunnel it came in, where that was another than the caller. `observed` is what would have
+    been decided, of a gateway that only observes; `shadow` what would have been if the shadow rules acted, where that
+    is something else.
     """
     return {
         "exchange": exchange,
@@ -83,6 +87,8 @@ def request_record(
         "secrets": list(secrets),
         "digest": digest,
         "opened_by": None if opened_by is None else _caller(opened_by),
+        **_beside("observed", observed),
+        **_beside("shadow", shadow),
     }
 
 
@@ -113,11 +119,19 @@ def outcome_record(
 
 
 def refusal_record(
-    *, exchange: str, caller: Caller | None, target: str, refusal: Refusal, policy: str | None
+    *,
+    exchange: str,
+    caller: Caller | None,
+    target: str,
+    refusal: Refusal,
+    policy: str | None,
+    shadow: Decision | None = None,
+    was_served: bool = False,
 ) -> dict[str, Json]:
     """A request that is not served, and why. The refusal's message is for its caller and is left out.
 
-    `token_id` and `run` tell the caller's jobs apart, as in a request's record.
+    `token_id` and `run` tell the caller's jobs apart, `shadow` is as in a request's record. `was_served` is true of
+    what would not have been, by a gateway that only observes.
     """
     return {
         "exchange": exchange,
@@ -130,6 +144,8 @@ def refusal_record(
         "approval": refusal.approval,
         "status": refusal.status,
         "policy": policy,
+        **_beside("shadow", shadow),
+        **({"was_served": True} if was_served else {}),
     }
 
 
@@ -244,6 +260,11 @@ def _decision(decision: Decision) -> dict[str, Json]:
             return {"effect": "deny", "rules": list(decision.rules), "reason": decision.reason}
         case _:
             assert_never(decision)
+
+
+def _beside(name: str, decision: Decision | None) -> dict[str, Json]:
+    """A member for another decision than the one that was applied; none where there is no other."""
+    return {} if decision is None else {name: _decision(decision)}
 
 
 def _vote(vote: Vote) -> dict[str, Json]:

@@ -52,7 +52,7 @@ class JournalWriter:
 
     `clock` gives timezone-aware UTC and is called on the writer's thread. `fsync` and `write` are those of `os`
     and `max_file` a file's bytes: given by tests of failing and filling disks alone. `retry_seconds` is how long
-    after a failure the thread tries again by itself.
+    after a failure the thread tries again by itself. `marks` are fields of every record that is appended.
     """
 
     def __init__(
@@ -64,9 +64,11 @@ class JournalWriter:
         write: Callable[[int, Buffer], int] = os.write,
         max_file: int = MAX_FILE,
         retry_seconds: float = 1.0,
+        marks: Mapping[str, Json] | None = None,
     ) -> None:
         self._folder = folder
         self._clock = clock
+        self._marks = dict(marks or {})
         self._tape = Tape(folder, fsync=fsync, write=write, max_file=max_file)
         self._retry_seconds = retry_seconds
         self._queue: deque[_Entry] = deque()
@@ -117,7 +119,7 @@ class JournalWriter:
     def begin(self, kind: str, fields: Mapping[str, Json]) -> asyncio.Future[int]:
         """As `append`, without waiting: the future ends as `append` would. Raises `JournalError` where it is closed."""
         waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._enqueue(_Entry(kind, encode_fields(fields), waiter))
+        self._enqueue(_Entry(kind, self._encode(fields), waiter))
         return waiter
 
     def append_later(self, kind: str, fields: Mapping[str, Json]) -> None:
@@ -126,7 +128,7 @@ class JournalWriter:
         May be called from any thread.
         """
         try:
-            self._enqueue(_Entry(kind, encode_fields(fields)))
+            self._enqueue(_Entry(kind, self._encode(fields)))
         except JournalError as error:
             self._healthy = False
             logger.error("a journal record of kind %r is lost: %s", kind, error)  # noqa: TRY400 - no traceback needed
@@ -152,6 +154,9 @@ class JournalWriter:
         missing = len(self._kept) + self._lost
         if missing:
             raise JournalError(f"{missing} records could not be written: {self._error}", where=str(self._folder))
+
+    def _encode(self, fields: Mapping[str, Json]) -> str:
+        return encode_fields({**fields, **self._marks} if self._marks else fields)
 
     def _enqueue(self, entry: _Entry) -> None:
         with self._gate:

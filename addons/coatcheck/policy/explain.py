@@ -3,7 +3,7 @@
 Law: an explanation comes from the same tests as the decision; it is never a second opinion.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -12,8 +12,12 @@ from coatcheck.identity.match import token_groups
 from coatcheck.mcp.call import Call, Json
 from coatcheck.policy.asked import Asked, asked
 from coatcheck.policy.conditions import ConditionError, variables
+from coatcheck.policy.decide import decide
+from coatcheck.policy.decision import Decision
 from coatcheck.policy.index import Compiled, compile_rule, index_of
 from coatcheck.policy.model import Effect, Policy, Rule, RuleId, Server
+
+_KEPT = "_with_shadows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,22 @@ def shadows(policy: Policy, caller: Caller, server: Server, call: Call, *, now: 
 
 
 def with_shadows(policy: Policy) -> Policy:
-    """The policy as it would be if its shadow rules acted."""
-    return replace(policy, rules=tuple(replace(rule, shadow=False) for rule in policy.rules))
+    """The policy as it would be if its shadow rules acted; made once and kept on it, as its index is."""
+    kept: Policy | None = policy.__dict__.get(_KEPT)
+    if kept is None:
+        acting = replace(policy, rules=tuple(replace(rule, shadow=False) for rule in policy.rules))
+        kept = policy.__dict__[_KEPT] = acting
+    return kept
+
+
+def shadow_decision(
+    policy: Policy, caller: Caller, server: Server, calls: Sequence[Call], decision: Decision, *, now: datetime
+) -> Decision | None:
+    """What would have been decided if the shadow rules acted; None where that is `decision`. Cheap without shadows."""
+    if not index_of(policy).on(server).has_shadows:
+        return None
+    shadowed = decide(with_shadows(policy), caller, server, calls, now=now)
+    return None if shadowed == decision else shadowed
 
 
 def as_caller(policy: Policy, name: str, claims: Mapping[str, Json] | None = None) -> Caller:

@@ -45,6 +45,7 @@ class ServerRules:
     permitting: tuple[Compiled, ...] = ()
     denies: Mapping[Aspect, tuple[Ready, ...]] | None = None
     permits: Mapping[Aspect, tuple[Ready, ...]] | None = None
+    has_shadows: bool = False
 
     def denying(self, aspect: Aspect) -> tuple[Ready, ...]:
         """Deny rules that can match this aspect."""
@@ -118,7 +119,7 @@ def _server_rules(rules: Iterable[Compiled]) -> ServerRules:
     acting = [compiled for compiled in every if not compiled.rule.shadow]
     denies = [compiled for compiled in acting if compiled.rule.effect == "deny"]
     permits = [compiled for compiled in acting if compiled.rule.effect != "deny"]
-    return ServerRules(every, tuple(permits), _by_aspect(denies), _by_aspect(permits))
+    return ServerRules(every, tuple(permits), _by_aspect(denies), _by_aspect(permits), len(acting) < len(every))
 
 
 def _by_aspect(rules: list[Compiled]) -> dict[Aspect, tuple[Ready, ...]]:

@@ -10,7 +10,8 @@ from coatcheck.live import utc_now
 from coatcheck.mcp.answers import told_of_tool
 from coatcheck.mcp.call import Json
 from coatcheck.policy.decide import decide
-from coatcheck.policy.decision import Decision, Deny
+from coatcheck.policy.decision import Allow, Decision, Deny
+from coatcheck.policy.explain import shadow_decision
 from coatcheck.proxy.relay import is_stateless
 
 _REASONS = {"rule": "policy-denied", "no-rule": "policy-denied"}
@@ -31,10 +32,18 @@ class Authorize:
 
 
 def decide_exchange(exchange: Exchange) -> Decision:
-    """Decides the exchange's calls as inspected, and notes the decision on it; raises `Refusal` for a denial."""
+    """Decides the exchange's calls as inspected, and notes the decision on it; raises `Refusal` for a denial.
+
+    Where the exchange only observes, it is allowed, and what was decided is noted beside that.
+    """
     assert exchange.caller is not None
     assert exchange.server is not None
-    decision = decide(exchange.policy, exchange.caller, exchange.server, exchange.calls, now=utc_now())
+    policy, caller, server, calls, now = exchange.policy, exchange.caller, exchange.server, exchange.calls, utc_now()
+    decision = decide(policy, caller, server, calls, now=now)
+    exchange.shadow = shadow_decision(policy, caller, server, calls, decision, now=now)
+    if exchange.observes:
+        exchange.observed = decision
+        decision = decision if isinstance(decision, Allow) else Allow()
     exchange.decision = decision
     if isinstance(decision, Deny):
         reason = _REASONS.get(decision.reason, decision.reason)

@@ -93,7 +93,7 @@ class Guard:
             flow.request.headers.pop("expect")
 
     def _open(self, flow: http.HTTPFlow) -> Exchange:
-        exchange = Exchange(self._numbering.next(), self._live.policy, time.monotonic())
+        exchange = Exchange(self._numbering.next(), self._live.policy, time.monotonic(), observes=self._live.observes)
         self._exchanges[flow] = exchange
         return exchange
 

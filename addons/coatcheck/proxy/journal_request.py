@@ -15,8 +15,9 @@ from coatcheck.journal.records import request_record
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live
 from coatcheck.proxy.digest import digest_of
+from coatcheck.proxy.observe import deny, may_have_secrets
 from coatcheck.vault.scrub import ScrubberCache
-from coatcheck.vault.swap import Outgoing, plan_swap
+from coatcheck.vault.swap import Outgoing, SwapPlan, plan_swap
 
 
 class JournalRequest:
@@ -45,7 +46,16 @@ class JournalRequest:
         assert exchange.caller is not None
         outgoing = Outgoing(tuple(request.headers.fields), request.data.path, request.data.content or b"")
         snapshot = self._live.snapshot
-        exchange.swap = plan_swap(outgoing, server=exchange.server, caller=exchange.caller.name, snapshot=snapshot)
+        exchange.swap = SwapPlan()
+        if may_have_secrets(exchange):
+            try:
+                exchange.swap = plan_swap(
+                    outgoing, server=exchange.server, caller=exchange.caller.name, snapshot=snapshot
+                )
+            except Refusal as refusal:
+                if refusal.status != 403:
+                    raise
+                deny(exchange, refusal)
         try:
             # of every secret bound to the server: it may say one that an earlier request brought it
             exchange.scrubber = self._scrubbers.of_server(snapshot, exchange.server.name)
@@ -70,6 +80,8 @@ def begin_record(journal: JournalWriter, exchange: Exchange, digest: str) -> asy
         secrets=[credential.name for credential in exchange.swap.credentials] if exchange.swap else (),
         digest=digest,
         opened_by=exchange.opened_by,
+        observed=exchange.observed,
+        shadow=exchange.shadow,
     )
     try:
         return journal.begin("request", record)

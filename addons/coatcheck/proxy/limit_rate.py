@@ -12,6 +12,7 @@ from mitmproxy import http
 from coatcheck.errors import TOO_MANY, Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.policy.rate import Claimed, RateLimits
+from coatcheck.proxy.observe import deny
 
 
 class LimitRate:
@@ -33,7 +34,7 @@ class LimitRate:
         claim, wait = over
         message = f"{claim.caller} may call {claim.server} at most {claim.rate} by rule {claim.rule}"
         can_wait = math.isfinite(wait)
-        raise Refusal(
+        refusal = Refusal(
             "rate-limited",
             message,
             status=429,
@@ -42,6 +43,7 @@ class LimitRate:
             retryable=can_wait,
             details={"retry_after": math.ceil(wait)} if can_wait else None,
         )
+        deny(exchange, refusal)
 
 
 def _claims(exchange: Exchange) -> list[Claimed]:
@@ -50,6 +52,7 @@ def _claims(exchange: Exchange) -> list[Claimed]:
         return []
     assert exchange.caller is not None
     assert exchange.server is not None
-    assert exchange.decision is not None
+    decision = exchange.observed or exchange.decision
+    assert decision is not None
     caller, server = exchange.caller.name, exchange.server.name
-    return [Claimed(caller, server, rule, limits[rule]) for rule in exchange.decision.rules if rule in limits]
+    return [Claimed(caller, server, rule, limits[rule]) for rule in decision.rules if rule in limits]

@@ -196,7 +196,9 @@ class Mask:
             tools, caller = result.get("tools"), exchange.caller.name
             hidden = self._books.see(exchange.server, tools, exchange=exchange.id, caller=caller)
         visible, _ = filter_list(
-            method, result, lambda kind, name: name not in hidden and self._may_see(exchange, kind, name)
+            method,
+            result,
+            lambda kind, name: exchange.observes or (name not in hidden and self._may_see(exchange, kind, name)),
         )
         return visible
 

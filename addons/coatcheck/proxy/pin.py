@@ -9,6 +9,7 @@ from mitmproxy import http
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.pins.books import Books
+from coatcheck.proxy.observe import deny
 
 
 class Pin:
@@ -40,4 +41,5 @@ class Pin:
             case "tool-changed" as reason:
                 what = "is not what it was when it was pinned"
         pin = self._books.find(server.name, tool)
-        raise Refusal.denied(reason, f"{tool} of {server.name} {what}", approval=pin.approval if pin else None)
+        approval = pin.approval if pin else None
+        deny(exchange, Refusal.denied(reason, f"{tool} of {server.name} {what}", approval=approval))

@@ -157,13 +157,17 @@ class Record:
             self._finish(exchange, flow.response.status_code, "refused")
 
     def refused_ask(self, exchange: Exchange, refusal: Refusal) -> None:
-        """The server asked its client what no rule lets it ask: of this exchange, which goes on."""
+        """The server asked its client what no rule lets it ask: of this exchange, which goes on.
+
+        Where it only observes, the client was asked.
+        """
         record = refusal_record(
             exchange=exchange.id,
             caller=exchange.caller,
             target=str(exchange.target),
             refusal=refusal,
             policy=exchange.policy.sha256,
+            was_served=exchange.observes,
         )
         self._journal.append_later("refusal", record)
 
@@ -192,6 +196,7 @@ class Record:
                 target=target,
                 refusal=exchange.refusal,
                 policy=exchange.policy.sha256,
+                shadow=exchange.shadow,
             )
             self._journal.append_later("refusal", record)
         seconds = time.monotonic() - exchange.started

@@ -81,7 +81,7 @@ class Relay:
         read = inspect_post(
             body,
             exchange.headers,
-            may_ask=lambda method: may_ask(policy, caller, server, method),
+            may_ask=lambda method: exchange.observes or may_ask(policy, caller, server, method),
             supported=self._known.versions_of(server.name) or VERSIONS,
         )
         if exchange.stream is not None:
@@ -205,7 +205,9 @@ class Relay:
         params = message.get("params", {})
         call = Call("mcp", method, params=params if isinstance(params, dict) else {})
         decision = decide(exchange.policy, exchange.caller, exchange.server, [call], now=self._clock())
-        return isinstance(decision, Allow)
+        if not isinstance(decision, Allow) and exchange.observes:
+            self.on_denied(exchange, Refusal.denied("policy-denied", f"the server may not ask {method}"))
+        return isinstance(decision, Allow) or exchange.observes
 
 
 def is_stateless(exchange: Exchange) -> bool:
