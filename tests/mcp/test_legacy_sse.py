@@ -42,6 +42,7 @@ def test_an_endpoint_is_a_path_of_the_servers_own_origin(data, found) -> None:
 @pytest.mark.parametrize(
     "data",
     [
+        pytest.param("", id="nothing"),
         pytest.param("https://other.example/m", id="another host"),
         pytest.param("http://shop.example/m", id="another scheme"),
         pytest.param("https://shop.example:8443/m", id="another port"),

@@ -47,7 +47,7 @@ def read_endpoint(data: str, *, url: str) -> str:
     """
     base = urlsplit(url)
     try:
-        there = urlsplit(urljoin(url, data)) if len(data) <= MAX_ENDPOINT and data.isprintable() else None
+        there = urlsplit(urljoin(url, data)) if 0 < len(data) <= MAX_ENDPOINT and data.isprintable() else None
         if there is not None and (there.scheme, there.netloc.lower()) == (base.scheme, base.netloc) and "#" not in data:
             found = f"{there.path}?{there.query}" if there.query else there.path
             if _ENDPOINT.fullmatch(found):
