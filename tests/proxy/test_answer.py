@@ -109,6 +109,20 @@ def test_a_body_has_its_length(exchange) -> None:
     assert int(response.headers["content-length"]) == len(response.content)
 
 
+def test_a_token_that_is_refused_is_told_in_the_status_line_too() -> None:
+    """Some clients show no more of a 401 than that; what they show of other answers is the body."""
+    assert answer(EXPIRED).reason == "coatcheck: the token has expired"
+    assert answer(DENIED).reason == "OK"
+    assert answer(Refusal("bad-request", "the request is not well-formed")).reason == "Bad Request"
+
+
+@given(message=st.text(max_size=300))
+def test_a_status_line_is_printable_ascii_whatever_is_told(message) -> None:
+    reason = answer(Refusal.unauthenticated("x", message)).data.reason
+    assert len(reason) <= 200
+    assert reason.decode("ascii").isprintable()
+
+
 # -- CONNECT ----------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ Law: the caller's exact JSON-RPC id, `application/json`, and nothing a server or
 
 from mitmproxy import http
 
-from coatcheck.errors import Refusal
+from coatcheck.errors import UNAUTHENTICATED, Refusal
 from coatcheck.exchange import Exchange
 from coatcheck.mcp.answers import error_body, error_event, problem_body
 from coatcheck.mcp.legacy_sse import EndpointRefused
@@ -31,7 +31,10 @@ def answer(refusal: Refusal, exchange: Exchange | None = None) -> http.Response:
     headers = {"content-type": kind, "cache-control": "no-store", **challenge(refusal, exchange)}
     if "retry_after" in refusal.details:
         headers["retry-after"] = str(refusal.details["retry_after"])  # whole seconds (RFC 9110 section 10.2.3)
-    return http.Response.make(status, body, headers)
+    response = http.Response.make(status, body, headers)
+    if refusal.code == UNAUTHENTICATED:
+        response.data.reason = _phrase(refusal)  # some clients show no more of a 401 than its status line
+    return response
 
 
 def accepted() -> http.Response:
@@ -86,7 +89,12 @@ def connect_answer(refusal: Refusal) -> http.Response:
     response = answer(refusal)
     if response.status_code < 400:
         response.status_code = 403  # anything less would open the tunnel
-    phrase = f"coatcheck: {refusal.message}".encode("ascii", "replace")[:200]
-    response.data.reason = phrase.replace(b"\r", b" ").replace(b"\n", b" ")
+    response.data.reason = _phrase(refusal)
     response.headers["connection"] = "close" if refusal.status != 407 else "keep-alive"
     return response
+
+
+def _phrase(refusal: Refusal) -> bytes:
+    """The refusal as a reason phrase of printable ASCII (RFC 9112 section 4)."""
+    phrase = f"coatcheck: {refusal.message}".encode("ascii", "replace")[:200]
+    return bytes(byte if 0x20 <= byte < 0x7F else 0x20 for byte in phrase)

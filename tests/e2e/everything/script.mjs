@@ -145,7 +145,7 @@ export async function run(make) {
     out = { version: version(), steps: done, asked };
     await client.close();
   } catch (error) {
-    out = { failed: told(error) };
+    out = { failed: told(error), answers };
   }
   console.log(JSON.stringify(out));
   process.exit(0);

@@ -14,6 +14,9 @@ from typing import Any
 STEP_SECONDS = 40
 ROOTS = ["file:///workspace/orders"]
 
+answers: list[dict[str, Any]] = []
+"""How each POST was answered, but notifications."""
+
 
 def bearer() -> dict[str, str]:
     """The header that a client at a gateway URL shows who it is with."""
@@ -38,7 +41,6 @@ class Client:
     """Calls a tool as a task, where the client can."""
     notifications: list[dict[str, Any]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
-    answers: list[dict[str, Any]] = field(default_factory=list)
     roots: list[str] = field(default_factory=lambda: list(ROOTS))
 
     def heard(self, message: Any) -> None:
@@ -61,7 +63,7 @@ class Client:
             await response.aread()
             body = response.json()
             answer["same id"] = isinstance(body, dict) and body.get("id") == json.loads(request.content).get("id")
-        self.answers.append(answer)
+        answers.append(answer)
 
     # -- what the server may ask ----------------------------------------------------------------------------------
 
@@ -85,13 +87,13 @@ class Client:
         """Takes every step; what came of each, and what the server asked meanwhile."""
         done = []
         for step in steps:
-            answers = len(self.answers)
+            before = len(answers)
             try:
                 async with asyncio.timeout(STEP_SECONDS):
                     outcome = await self._step(step)
             except TimeoutError:
                 outcome = {"hangs": True}
-            done.append({"step": step, **outcome, "answers": self.answers[answers:]})
+            done.append({"step": step, **outcome, "answers": answers[before:]})
         return {"steps": done, "asked": self.asked}
 
     async def _step(self, step: dict[str, Any]) -> dict[str, Any]:
@@ -192,5 +194,5 @@ async def run(main: Callable[[str, list[dict[str, Any]]], Any], arguments: list[
     try:
         out = await main(url, json.loads(Path(steps).read_text()), *rest)  # noqa: ASYNC240  # nothing else runs yet
     except Exception as error:
-        out = {"failed": told(error)}
+        out = {"failed": told(error), "answers": answers}
     print(json.dumps(out))
