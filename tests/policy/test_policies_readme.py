@@ -13,6 +13,7 @@ import pytest
 from page import ROOT, blocks, pattern_of, plain, steps
 
 from coatcheck.mcp.call import Call
+from coatcheck.policy.conditions import compile_condition
 from coatcheck.policy.source import read_source
 from coatcheck.sessions.recorder import SessionKey, SessionRecorder
 from story.part import clean_environment
@@ -80,6 +81,13 @@ def test_the_policy_it_shows_can_be_read():
     for text in pieces:
         whole = text if not text.startswith("-") else "rules:\n" + text
         assert read_source(whole.encode(), "x")[1] == []
+
+
+def test_the_conditions_it_shows_are_conditions():
+    pieces = [line for _, text, _ in blocks(PAGE, "cel") for line in text.splitlines()]
+    assert len(pieces) >= 5
+    for piece in pieces:
+        assert compile_condition(piece).source == piece
 
 
 def test_every_file_it_links_to_exists_and_every_example_is_listed():

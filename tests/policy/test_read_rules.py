@@ -22,7 +22,7 @@ from coatcheck.policy.model import HttpPattern
         pytest.param("tools: ['a ']", "printable ASCII", id="space at the end"),
         pytest.param("id: 'ci reads'", "not a name", id="space in an id"),
         pytest.param("id: ci-merges", "duplicate rule id 'ci-merges'", id="same id twice"),
-        pytest.param("when: arg.x == 1", "unknown variable 'arg', did you mean 'args'", id="condition"),
+        pytest.param("when: arg.x == 1", "unknown name 'arg', did you mean 'args'", id="condition"),
         pytest.param("when: args.x ==", "not a CEL expression", id="condition's syntax"),
         pytest.param("when: http.method == 'GET'", "'when' uses http", id="http on a tool"),
         pytest.param("reviewers: [sre]", "'reviewers' on a rule with effect allow", id="reviewers on an allow"),
@@ -169,3 +169,23 @@ def test_a_style_is_for_calls_of_tools(draft):
 def test_a_deny_has_no_limit(draft):
     found = draft.faults(draft.edited("effect: deny", "effect: deny\n    limit: 1/s"))
     assert [what for _, what, _ in found] == ["'limit' on a rule with effect deny"]
+
+
+@pytest.mark.parametrize(
+    ("when", "at"),
+    [
+        pytest.param("when: args.n == 1 && server < 5", "p.yaml:43:33", id="plain"),
+        pytest.param('when: "args.n == 1 && server < 5"', "p.yaml:43:34", id="quoted"),
+        pytest.param("when: ' server < 5'", "p.yaml:43:20", id="after a space"),
+        pytest.param("when: 'server == ''a'' && server < 5'", "p.yaml:43:11", id="quotes in quotes"),
+        pytest.param("when: |\n      args.n == 1 &&\n      server < 5", "p.yaml:43:11", id="lines"),
+    ],
+)
+def test_a_condition_is_wrong_at_its_own_place_in_the_file(draft, when, at):
+    [(where, what, _)] = draft.faults(
+        draft.edited("tools: [merge_pull_request]\n", f"tools: [merge_pull_request]\n    {when}\n").replace(
+            '    when: args.owner + "/" + args.repo == caller.claims.repository\n', ""
+        )
+    )
+    assert "'<' does not go with" in what
+    assert where == at

@@ -1,4 +1,4 @@
-"""Conditions: what a rule's `when` says, in CEL. The only module that imports `cel`.
+"""Conditions: what a rule's `when` says, in CEL.
 
 Law: a condition holds only when it evaluates, within its bounds, to the boolean true; every failure is a
 `ConditionError`, never a false (a deny whose condition fails must not be passed over).
@@ -6,34 +6,27 @@ Law: no value of an argument or a claim is ever in a message.
 """
 
 import difflib
-import re
 from collections.abc import Mapping
 from datetime import datetime
-
-import cel
 
 from coatcheck.identity.caller import Caller
 from coatcheck.mcp.call import Call
 from coatcheck.policy import cost
+from coatcheck.policy.expressions import MEMBERS, Expression, Failed, Fault, Given, is_sound
 from coatcheck.policy.model import Condition, Server
 
 MAX_SOURCE = 2_000
-VARIABLES = frozenset({"caller", "call", "args", "server", "http", "now"})
-MEMBERS = {
-    "caller": frozenset({"name", "groups", "claims"}),
-    "call": frozenset({"method", "name"}),
-    "http": frozenset({"method", "path"}),
-}
+VARIABLES = frozenset({"args", "server", "now", *MEMBERS})
 
-_TYPES = frozenset({"string", "int", "uint", "double", "bool", "bytes", "list", "map", "null_type", "type"})
+_KNOWN = {f"{name}.{member}" for name, members in MEMBERS.items() for member in members} | {"args", "server", "now"}
 _FUNCTIONS = frozenset(
-    {"size", "string", "int", "uint", "double", "bytes", "type", "dyn", "timestamp", "duration"}
-    | {"contains", "startsWith", "endsWith", "matches"}
-    | {"getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear"}
+    {"size", "string", "int", "uint", "double", "bool", "bytes", "type", "dyn", "timestamp", "duration", "has"}
+    | {"all", "exists", "exists_one", "contains", "startsWith", "endsWith", "matches"}
+)
+_OF_TIME = frozenset(
+    {"getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear"}
     | {"getHours", "getMinutes", "getSeconds", "getMilliseconds"}
 )
-_METHODS = _FUNCTIONS - {"string", "int", "uint", "double", "bytes", "type", "dyn", "timestamp", "duration", "size"}
-_REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 
 
 class ConditionError(Exception):
@@ -47,9 +40,9 @@ class Variables(dict[str, object]):
 
     def __init__(self, values: Mapping[str, object]) -> None:
         super().__init__(values)
-        self._prepared: dict[bool, tuple[cost.Extent, cel.Context]] = {}
+        self._prepared: dict[bool, tuple[cost.Extent, Given]] = {}
 
-    def prepared(self, *, with_args: bool) -> tuple[cost.Extent, cel.Context]:
+    def prepared(self, *, with_args: bool) -> tuple[cost.Extent, Given]:
         """How much there is to look at, and the variables as the CEL library holds them.
 
         Arguments count only for a condition that names them. Raises `ConditionError` where it is too much.
@@ -57,23 +50,23 @@ class Variables(dict[str, object]):
         if with_args not in self._prepared:
             seen = {name: value for name, value in self.items() if with_args or name != "args"}
             try:
-                extent = cost.measure({name: seen[name] for name in ("args", "caller") if name in seen})
+                extent = cost.measure([seen[name] for name in ("args", "caller", "call", "http") if name in seen])
             except cost.TooMuch as error:
                 raise ConditionError(str(error)) from None
-            self._prepared[with_args] = (extent, cel.Context(variables=seen))
+            self._prepared[with_args] = (extent, Given(seen))
         return self._prepared[with_args]
 
 
 class CelCondition:
     """A compiled expression, safe to share between calls."""
 
-    __slots__ = ("_program", "_work", "source", "uses")
+    __slots__ = ("_expression", "_work", "source", "uses")
 
-    def __init__(self, source: str, program: cel.Program, work: cost.Work, uses: frozenset[str]) -> None:
+    def __init__(self, source: str, expression: Expression, work: cost.Work, uses: frozenset[str]) -> None:
         self.source = source
         self.uses = uses
         """The variables it names, of `VARIABLES`."""
-        self._program = program
+        self._expression = expression
         self._work = work
 
     def __repr__(self) -> str:
@@ -82,49 +75,42 @@ class CelCondition:
     def holds(self, variables: Mapping[str, object]) -> bool:
         """Whether it is true. Raises `ConditionError` on any failure, over any bound, and for a non-boolean."""
         given = variables if isinstance(variables, Variables) else Variables(variables)
-        extent, context = given.prepared(with_args="args" in self.uses)
+        extent, prepared = given.prepared(with_args="args" in self.uses)
         if cost.microseconds(self._work, extent, given) > cost.BUDGET_MICROSECONDS:
-            raise ConditionError("its loops would take too long on values of this size")
+            raise ConditionError("its loops or expressions would take too long on values of this size")
         try:
-            result = self._program.execute(context)
-        except LookupError:
-            raise ConditionError("a value it names is not there") from None
-        except TypeError:
-            raise ConditionError("a value it names has another type") from None
-        except Exception:  # noqa: BLE001 - the library raises many kinds; each means that nothing was decided
-            raise ConditionError("it cannot be evaluated") from None
-        if not isinstance(result, bool):
-            raise ConditionError("it is neither true nor false")
-        return result
+            return self._expression.evaluate(prepared)
+        except Failed as error:
+            raise ConditionError(str(error)) from None
 
 
 def compile_condition(source: str) -> CelCondition:
-    """Compiles a CEL expression (at most 2,000 characters). Raises `ValueError`, whose text says what is wrong.
+    """Compiles a CEL expression (at most 2,000 characters). Raises `Fault`, which says what is wrong, and where.
 
-    Refused here, because it could only fail later: unknown variables and functions, a regular expression
-    that is not a literal or not valid.
+    Refused here, because it could only fail later: unknown names, types that never go together, what gives no boolean,
+    and a regular expression, time zone, time or duration that is not valid. Refused because it could not be
+    bounded: a regular expression that is not a literal, or a long one.
     """
     if len(source) > MAX_SOURCE:
-        raise ValueError(f"the condition is longer than {MAX_SOURCE:,} characters")
-    try:
-        program = cel.compile(source)
-    except ValueError as error:
-        raise ValueError(f"not a CEL expression: {_first_fault(str(error))}") from None
-    except Exception:  # noqa: BLE001 - whatever the parser trips over, the expression is not one
-        raise ValueError("not a CEL expression") from None
+        raise Fault(f"the condition is longer than {MAX_SOURCE:,} characters")
     found = cost.tokens(source)
-    copying = [found[at].text for at in cost.macros(found) if found[at].text in cost.COPIES]
-    if copying:
-        raise ValueError(f"{copying[0]!r} is not for conditions: say it with all, exists or exists_one")
+    try:
+        expression = Expression(source)
+    except Fault as fault:
+        _refuse_macros(found)  # else their own loop variables are what looks unknown
+        raise _explained(fault) from None
+    _refuse_macros(found)
     bound = {found[at + 2].text for at in cost.macros(found) if at + 2 < len(found)}
     if bound & VARIABLES:
-        raise ValueError(f"{min(bound & VARIABLES)!r} is a variable's name and cannot be bound again")
-    references = program.references()
-    _check_names("variable", set(references["variables"]) - bound - _TYPES, VARIABLES)
-    _check_names("function", {name for name in references["functions"] if name[0].isalpha()}, _FUNCTIONS)
-    _check_members(found, bound)
-    _check_calls(found)
-    return CelCondition(source, program, cost.work_of(found, VARIABLES), frozenset(references["variables"]) & VARIABLES)
+        raise Fault(f"{min(bound & VARIABLES)!r} is a variable's name and cannot be bound again")
+    try:
+        work = cost.work_of(found, VARIABLES)
+    except ValueError as error:
+        raise Fault(f"a regular expression that cannot be used: {error}") from None
+    _check_forms(found)
+    if expression.type not in {"BOOL", "DYN"}:
+        raise Fault(f"it gives a {expression.type.lower()}, neither true nor false")
+    return CelCondition(source, expression, work, _uses(found))
 
 
 def variables(caller: Caller, server: Server, call: Call, now: datetime) -> dict[str, object]:
@@ -143,55 +129,76 @@ def variables(caller: Caller, server: Server, call: Call, now: datetime) -> dict
     return Variables(values)
 
 
-def _first_fault(message: str) -> str:
-    """The parser's own reason: `1:6: no viable alternative at input '.'`."""
-    found = re.search(r"<input>:(\d+:\d+: .*)", message)
-    return found[1].replace("Syntax error: ", "") if found else "syntax error"
+def _explained(fault: Fault) -> Fault:
+    """With what may have been meant."""
+    if fault.unknown is None:
+        return Fault(f"not a CEL expression: {fault}", line=fault.line, column=fault.column)
+    parts = fault.unknown.split(".")
+    name = ".".join(parts[: 2 if parts[0] in MEMBERS else 1])
+    what = f"unknown name {name!r}"
+    if name in MEMBERS:
+        meant = "name " + " or ".join(f"{name}.{member}" for member in sorted(MEMBERS[name]))
+    else:
+        close = difflib.get_close_matches(name, _KNOWN | _FUNCTIONS | _OF_TIME | MEMBERS.keys(), n=1)
+        meant = f"did you mean {close[0]!r}" if close else ""
+    return Fault(f"{what}, {meant}" if meant else what, line=fault.line, column=fault.column, unknown=name)
 
 
-def _check_names(kind: str, names: set[str], known: frozenset[str]) -> None:
-    for name in sorted(names - known):
-        close = difflib.get_close_matches(name, known, n=1)
-        raise ValueError(f"unknown {kind} {name!r}" + (f", did you mean {close[0]!r}" if close else ""))
+def _refuse_macros(found: list[cost.Token]) -> None:
+    copying = [found[at].text for at in cost.macros(found) if found[at].text in cost.COPIES]
+    if copying:
+        raise Fault(f"{copying[0]!r} is not for conditions: say it with all, exists or exists_one")
 
 
-def _check_members(found: list[cost.Token], bound: set[str]) -> None:
-    """`caller.claim` can only fail: the members of our own variables are known."""
-    for at in range(len(found) - 2):
-        name, dot, member = found[at : at + 3]
-        is_ours = name.kind == "name" and name.text in MEMBERS and name.text not in bound
-        after_dot = at > 0 and found[at - 1].text == "."
-        if is_ours and not after_dot and dot.text == "." and member.kind == "name":
-            is_loop = member.text in cost.LOOPS | cost.COPIES | _METHODS | {"size"}
-            if not is_loop:
-                _check_names(f"member of {name.text}", {member.text}, MEMBERS[name.text])
+def _uses(found: list[cost.Token]) -> frozenset[str]:
+    after_dot = {at + 1 for at, token in enumerate(found) if token.text == "."}
+    return frozenset(
+        token.text
+        for at, token in enumerate(found)
+        if token.kind == "name" and token.text in VARIABLES and at not in after_dot
+    )
 
 
-def _check_calls(found: list[cost.Token]) -> None:
-    """Methods are called on a value, and a regular expression is one valid literal."""
-    for at, token in enumerate(found[:-1]):
-        if token.kind != "name" or token.text not in _METHODS or found[at + 1].text != "(":
+def _check_forms(found: list[cost.Token]) -> None:
+    """What the library would take, and we cannot vouch for: told from the tokens."""
+    for at, token in enumerate(found):
+        before = found[at - 1].text if at > 0 else ""
+        follows = [later.text for later in found[at + 1 : at + 4]]
+        if token.text == "." and not _ends_a_value(found, at - 1):
+            raise Fault("a name does not start with a dot")
+        if token.kind != "name" or not follows:
             continue
-        if at == 0 or found[at - 1].text != ".":
-            raise ValueError(f"{token.text!r} is called on a value: x.{token.text}(…)")
-        if token.text == "matches":
-            literal = found[at + 2] if at + 3 < len(found) and found[at + 3].text == ")" else None
-            if literal is None or literal.kind != "text":
-                raise ValueError("'matches' takes one regular expression, written as a string")
-            _check_regex(literal.text)
+        if follows[0] == "{" and token.text != "in":
+            raise Fault("messages are not for conditions", unknown=token.text)
+        if follows[0] == "(":
+            literal = found[at + 2] if follows[2:] == [")"] and found[at + 2].kind == "text" else None
+            _check_call(token.text, literal, is_method=before == ".", is_empty=follows[1:2] == [")"])
 
 
-def _check_regex(literal: str) -> None:
-    """Refuses what is not valid, and counted repetitions that multiply past 1,000 (compiled at each use)."""
-    repeats = 1
-    for low, high in _REPEAT.findall(literal):
-        repeats *= max(int(high or low), 1)
-    if repeats > 1_000:
-        raise ValueError("the regular expression repeats more than 1,000 times")
-    try:
-        cel.compile(f'"".matches({literal})').execute({})
-    except Exception:  # noqa: BLE001 - any failure means that it is not a regular expression
-        raise ValueError("not a regular expression") from None
+def _ends_a_value(found: list[cost.Token], at: int) -> bool:
+    """Whether the token is the end of something that can have members."""
+    if at < 0:
+        return False
+    token = found[at]
+    return token.kind != "mark" or token.text in ")]}" or token.text.isdigit()
+
+
+def _check_call(name: str, literal: cost.Token | None, *, is_method: bool, is_empty: bool) -> None:
+    """A regular expression or a time zone is one valid literal: a caller's own could take long, or name a file."""
+    if name == "matches":
+        if not is_method:
+            raise Fault("'matches' is called on a value: x.matches(…)")
+        if literal is None:
+            raise Fault("'matches' takes one regular expression, written as a string")
+        if not is_sound(f'"".matches({literal.text})'):
+            raise Fault("not a regular expression")
+    elif name in _OF_TIME and not is_empty:
+        if literal is None:
+            raise Fault(f"{name!r} takes one time zone, written as a string")
+        if not is_sound(f"timestamp(0).{name}({literal.text})"):
+            raise Fault(f"not a time zone: {literal.text}")
+    elif name in {"timestamp", "duration"} and literal is not None and not is_sound(f"{name}({literal.text})"):
+        raise Fault(f"not a {name}: {literal.text}")
 
 
 def _is_condition(condition: CelCondition) -> Condition:

@@ -2,18 +2,24 @@
 
 Law: no arguments a caller can send make a condition hold the event loop; the work is bounded before it starts.
 
-The CEL library loops in native code and cannot be interrupted. What costs there, as measured: each element of a
-loop; each copy of a container that is named inside a loop (at every turn); each regular expression (compiled at
-every use). `map` and `filter` copy what they have gathered at every step, so they are refused outright.
+The CEL library loops in native code and cannot be interrupted; it stops by itself after 10,000 turns of all loops.
+What costs there, as measured: each turn of a loop; each look at all of a container that is named inside a loop
+(`in`, `==`, `+`, at every turn); each look at all of a text; each regular expression (compiled at every use). `map` and
+`filter` gather what they make, so they are refused outright.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from coatcheck.policy import regex
+from coatcheck.policy.expressions import literal_text
+
 BUDGET_MICROSECONDS = 20_000
 MAX_SERIALISED = 64 * 1024
 MAX_VALUES = 8_192
+MAX_LEVELS = 128
+MAX_TURNS = 10_000.0
 MAX_INTEGER = 2**53 - 1
 """Beyond it, servers and JSON libraries disagree on a number's value (RFC 8259 6), and so would a comparison."""
 
@@ -25,6 +31,7 @@ _TOKEN = re.compile(
     r"""(?P<comment>//[^\n]*)
       | (?P<text>[bB]?(?:[rR](?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|"[^"\n]*"|'[^'\n]*')
         |\"\"\"(?:\\[\s\S]|[^\\])*?\"\"\"|'''(?:\\[\s\S]|[^\\])*?'''|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))
+      | (?P<quoted>`[^`\n]*`)
       | (?P<name>[A-Za-z_]\w*)
       | (?P<mark>\S)""",
     re.VERBOSE,
@@ -33,7 +40,9 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token: `kind` is `text` (a string literal), `name` or `mark` (any other character)."""
+    """One token: `kind` is `text` (a string literal), `name`, `quoted` (a member in backticks) or `mark` (any other
+    character).
+    """
 
     kind: str
     text: str
@@ -44,12 +53,13 @@ class Term:
     """One step of an expression: `depth` is how many loops run it again for each of their elements.
 
     `kind` is `loop`, `outer` (a variable's value, found by `path`), `bound` (a loop's element), `matches`, `search` or
-    `compare`.
+    `compare`. `steps` is the size of a regular expression.
     """
 
     depth: int
     kind: str
     path: tuple[str, ...] = ()
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much there is to look at: values in all, the longest container, the longest string (characters)."""
+    """How much there is to look at: values in all, the longest container, the longest string (bytes of UTF-8)."""
 
     values: int
     longest_container: int
@@ -125,7 +135,8 @@ def _step(found: list[Token], at: int, depth: int, bound: set[str], variables: f
         return
     elif is_member or token.text in _SEARCHES:
         if token.text == "matches":
-            yield Term(depth, "matches")
+            literal = found[at + 2].text if at + 2 < len(found) and found[at + 2].kind == "text" else "''"
+            yield Term(depth, "matches", steps=regex.steps(literal_text(literal)))
         elif token.text in _SEARCHES:
             yield Term(depth, "search")
     elif token.text in bound:
@@ -148,20 +159,25 @@ def microseconds(work: Work, extent: Extent, given: Mapping[str, object]) -> flo
     """About how long an expression takes at worst on these values (measured constants, rounded up)."""
     turns = float(max(extent.longest_container, work.literal_items) * (1 + work.joins))
     total = 0.0
+
+    def times(depth: int) -> float:
+        return min(turns**depth, MAX_TURNS)
+
     for term in work.terms:
         match term.kind:
             case "loop":
-                total += turns ** (term.depth + 1) * 0.3
+                total += times(term.depth + 1) * 0.5
             case "outer":
-                total += turns**term.depth * (0.2 + 0.15 * _values_at(given, term.path))
+                total += times(term.depth) * (0.5 + 0.1 * _values_at(given, term.path))
             case "bound":
-                total += turns ** max(term.depth - 1, 0) * 0.15 * (turns + extent.values)
+                each = 0.3 * turns + 0.1 * extent.values  # a loop's elements are together no more than all values
+                total += min(times(max(term.depth - 1, 0)) * each, MAX_TURNS * (0.3 + 0.1 * extent.values))
             case "matches":
-                total += turns**term.depth * (300.0 + 0.02 * extent.longest_text)
+                total += times(term.depth) * regex.microseconds(term.steps, extent.longest_text)
             case "search":
-                total += turns**term.depth * (0.1 + 0.0005 * extent.longest_text)
+                total += times(term.depth) * (0.2 + 0.0015 * extent.longest_text)
             case _:
-                total += turns**term.depth * (0.1 + 0.00005 * extent.longest_text)
+                total += times(term.depth) * (0.2 + 0.00005 * extent.longest_text)
     return total
 
 
@@ -189,32 +205,43 @@ def _count(value: object) -> int:
 
 
 def measure(value: object) -> Extent:
-    """The extent of JSON-shaped arguments. Raises `TooMuch` over 64 KiB, over 8,192 values
-    (member names count too), or for an integer past 2**53 - 1.
+    """The extent of JSON-shaped arguments. Raises `TooMuch` over 64 KiB, over 8,192 values (member names count too),
+    over 128 levels, for an integer past 2**53 - 1, and for text that is no Unicode.
 
     The size is that of compact JSON at least, counted without making it.
     """
-    container = text = values = size = 0
-    left: list[object] = [value]
-    while left:
-        item = left.pop()
-        values += 1
-        if isinstance(item, str):
-            text = max(text, len(item))
-            size += 3 + (len(item) if item.isascii() else len(item.encode("utf-8", "surrogatepass")))
-        elif isinstance(item, dict):
-            container = max(container, len(item))
-            left.extend(item.values())
-            left.extend(item)
-            size += 2
-        elif isinstance(item, list | tuple):
-            container = max(container, len(item))
-            left.extend(item)
-            size += 2
-        else:
-            if isinstance(item, int) and not -MAX_INTEGER <= item <= MAX_INTEGER:
-                raise TooMuch("a number it is given is past 2**53 - 1")
-            size += 2
-        if values + len(left) > MAX_VALUES or size > MAX_SERIALISED:
-            raise TooMuch(f"the arguments are over {MAX_SERIALISED // 1024} KiB or {MAX_VALUES:,} values")
+    container = text = values = size = levels = 0
+    level: list[object] = [value]
+    while level:
+        levels += 1
+        below: list[object] = []
+        for item in level:
+            values += 1
+            if isinstance(item, str):
+                length = _bytes_in(item)
+                text = max(text, length)
+                size += 3 + length
+            elif isinstance(item, dict | list | tuple):
+                container = max(container, len(item))
+                below.extend(item.values() if isinstance(item, dict) else item)
+                below.extend(item if isinstance(item, dict) else ())
+                size += 2
+            else:
+                if isinstance(item, int) and not -MAX_INTEGER <= item <= MAX_INTEGER:
+                    raise TooMuch("a number it is given is past 2**53 - 1")
+                size += 2
+            if values + len(below) > MAX_VALUES or size > MAX_SERIALISED:
+                raise TooMuch(f"the arguments are over {MAX_SERIALISED // 1024} KiB or {MAX_VALUES:,} values")
+        if levels > MAX_LEVELS:
+            raise TooMuch(f"the arguments are nested deeper than {MAX_LEVELS} levels")
+        level = below
     return Extent(values, container, text)
+
+
+def _bytes_in(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise TooMuch("a text it is given is no Unicode") from None

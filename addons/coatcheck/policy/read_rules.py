@@ -8,6 +8,7 @@ from typing import cast
 
 from coatcheck.policy.asked import ASKED_OF_CLIENT, HANDSHAKE
 from coatcheck.policy.conditions import CelCondition, compile_condition
+from coatcheck.policy.expressions import Fault
 from coatcheck.policy.globs import may_expand_to
 from coatcheck.policy.model import DenyStyle, Effect, HttpPattern, Identity, IssuerSpec, Reviewer, Rule, RuleId, Server
 from coatcheck.policy.read_patterns import PATTERN_READERS, read_http_pattern
@@ -24,7 +25,7 @@ from coatcheck.policy.shape import (
     read_text,
     suggest,
 )
-from coatcheck.policy.source import Node
+from coatcheck.policy.source import Node, Scalar
 
 MATCHERS = ("tools", "resources", "prompts", "methods", "http")
 EFFECTS: tuple[Effect, ...] = ("allow", "approve", "deny")
@@ -212,6 +213,16 @@ def _read_condition(node: Node, findings: Findings) -> CelCondition | None:
         return None
     try:
         return compile_condition(text.strip())
-    except ValueError as error:
-        findings.report(node.at, f"when: {error}")
+    except Fault as fault:
+        findings.report(*_placed(fault, node, len(text) - len(text.lstrip())))
         return None
+
+
+def _placed(fault: Fault, node: Node, skipped: int) -> tuple[str, str]:
+    """Where a condition is wrong, and what: in the file, or within the condition where that is all we know."""
+    if not fault.line:
+        return node.at, f"when: {fault}"
+    if isinstance(node, Scalar) and node.inset is not None and fault.line == 1:
+        file, line, column = node.at.rsplit(":", 2)
+        return f"{file}:{line}:{int(column) + node.inset + skipped + fault.column - 1}", f"when: {fault}"
+    return node.at, f"when: at {fault.line}:{fault.column} of it: {fault}"

@@ -5,7 +5,7 @@ merges or directives, no duplicate keys, no tabs or control characters, at most 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ruamel.yaml import YAML
@@ -42,6 +42,8 @@ class Scalar:
     kind: ScalarKind
     at: str
     source: ScalarSource = "written"
+    inset: int | None = field(default=None, compare=False)
+    """Columns from `at` to the text's first character, where the text stands in the file as it is, on one line."""
 
     @property
     def shown(self) -> str:
@@ -182,7 +184,7 @@ class _Reader:
         match event:
             case ScalarEvent():
                 plain = bool(event.implicit[0])
-                self._add(Scalar(event.value, _kind(event.value) if plain else "text", at))
+                self._add(Scalar(event.value, _kind(event.value) if plain else "text", at, inset=_inset(event)))
             case SequenceStartEvent():
                 self._push(_OpenItems(at))
             case MappingStartEvent():
@@ -252,6 +254,13 @@ class _OpenFields:
 
     def done(self) -> Node:
         return Fields(self.fields, self.at)
+
+
+def _inset(event: ScalarEvent) -> int | None:
+    start, end = event.start_mark, event.end_mark
+    quotes = 0 if event.style in {None, ""} else 1
+    is_as_written = start.line == end.line and end.column - start.column == len(event.value) + 2 * quotes
+    return quotes if is_as_written else None
 
 
 def _kind(text: str) -> ScalarKind:
