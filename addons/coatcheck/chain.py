@@ -129,8 +129,8 @@ def build(settings: Settings) -> Parts:
     )
     recorder = SessionRecorder(settings.state.sessions, clock=utc_now, on_closed=export_closed)
     approvals = ApprovalStore(engine)
-    relay = Relay(utc_now)
-    hold = HoldCall(live, exchanges, approvals, journal, maskers, metrics, _show, sessions, relay)
+    relay, limit_rate = Relay(utc_now), LimitRate(exchanges, time.monotonic)
+    hold = HoldCall(live, exchanges, approvals, journal, maskers, metrics, _show, sessions, relay, limit_rate.count)
     dialling: Dialling = WeakKeyDictionary()
     scrubbers = ScrubberCache()
     WireGate(exchanges, scrubbers, dialling).install()
@@ -160,7 +160,7 @@ def build(settings: Settings) -> Parts:
         Inspect(exchanges, relay),
         Authorize(exchanges),
         pin,
-        LimitRate(exchanges, time.monotonic),
+        limit_rate,
         hold,
         pin,  # again: a tool may have changed while its call was held
         JournalRequest(live, exchanges, journal, scrubbers),

@@ -57,7 +57,8 @@ def explain_command(
     refused = _refused(loaded.identities[caller_name], now)
     rows = [_as_row(one) for one in explain(loaded, caller, server, call, now=now)]
     if as_json:
-        data: dict[str, object] = {"decision": as_data(decision), "rules": rows}
+        limits = {rule: str(loaded.limits[rule]) for rule in decision.rules if rule in loaded.limits}
+        data: dict[str, object] = {"decision": {**as_data(decision), "limits": limits}, "rules": rows}
         if would != decision:
             data["with_shadows"] = as_data(would)
         if refused:
@@ -70,8 +71,9 @@ def explain_command(
     if would != decision:
         click.echo(printable(f"with its shadow rules: {in_words(would)}"))
     if rows:
-        plain = [{**row, "matched": "yes" if row["matched"] else "no"} for row in rows]
-        show(plain, ("rule", "effect", "matched", "why"), as_json=False, empty="")
+        plain = [{**row, "matched": "yes" if row["matched"] else "no", "limit": row["limit"] or ""} for row in rows]
+        limit = ("limit",) if any(row["limit"] for row in rows) else ()
+        show(plain, ("rule", "effect", "matched", *limit, "why"), as_json=False, empty="")
 
 
 @click.command()
@@ -140,7 +142,14 @@ def _refused(identity: Identity, now: datetime) -> str | None:
 
 def _as_row(one: Explanation) -> dict[str, object]:
     effect = f"{one.effect} (shadow)" if one.is_shadow else one.effect
-    return {"rule": one.rule, "effect": effect, "matched": one.matched, "why": one.why, "where": one.where}
+    return {
+        "rule": one.rule,
+        "effect": effect,
+        "matched": one.matched,
+        "why": one.why,
+        "where": one.where,
+        "limit": str(one.limit) if one.limit else None,
+    }
 
 
 def _access_row(access: Access, *, as_json: bool) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from raw import RawClient, call
 
 pytestmark = pytest.mark.e2e
 
@@ -21,5 +22,10 @@ def test_calls_over_a_rules_limit_are_refused_and_not_executed(fresh) -> None:
     assert 0 < error["data"]["retry_after"] <= 43_200
     assert error["message"] == "shop-ci may call shop at most 2/d by rule ci-reads"
     assert len(fresh.executed()) == 2
+    with fresh.gateway() as gateway, RawClient(gateway, fresh) as client:
+        client.tunnel(fresh.token())
+        *_, refused = [client.post(call("get_order", {"order_id": "A-1"})) for _ in range(3)]
+    assert (refused.status, refused.json["error"]["data"]["retryable"]) == (429, True)
+    assert int(refused.headers["retry-after"]) == refused.json["error"]["data"]["retry_after"]
     records = json.loads(fresh.cli("journal", "query", "--kind", "refusal", "--state", str(fresh.state), "--json"))
     assert any("rate-limited" in json.dumps(record) for record in records)

@@ -105,6 +105,18 @@ def test_explain_says_what_shadow_rules_would_change(run, draft):
     assert data["rules"][-1]["where"].endswith("p.yaml:54:5")
 
 
+def test_explain_says_the_limits(run, draft):
+    get = ("--caller", "shop-ci", "--server", "github", "--tool", "get_issue")
+    assert "limit" not in run("explain", *get).stdout
+    draft.load(draft.edited("  - id: ci-reads\n", "  - id: ci-reads\n    limit: 30/min\n"))
+    first, head, *rows = run("explain", *get).stdout.splitlines()
+    assert (first, head.split()) == ("allow (ci-reads)", ["rule", "effect", "matched", "limit", "why"])
+    assert rows[0].split()[:4] == ["ci-reads", "allow", "yes", "30/min"]
+    data = json.loads(run("explain", *get, "--json").stdout)
+    assert data["decision"]["limits"] == {"ci-reads": "30/min"}
+    assert [row["limit"] for row in data["rules"]] == ["30/min", None, None]
+
+
 def test_explain_says_when_the_identity_is_refused_before_any_rule(run, draft):
     draft.load(draft.edited("expires: 2027-06-30", "disabled: true"))
     get = ("--caller", "shop-ci", "--server", "github", "--tool", "get_issue")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from coatcheck.policy import rate as rate_module
 from coatcheck.policy.model import Rate, RuleId
 from coatcheck.policy.rate import Claimed, RateLimits
 
@@ -68,3 +69,29 @@ def test_within_any_time_no_more_passes_than_the_count_and_what_flows_back(steps
         for at, number in taken[first:]:
             total += number
             assert total <= count + (at - start) * count / seconds + 1e-6
+
+
+@given(STEPS, st.integers(1, 5))
+def test_a_look_says_what_taking_would_say_and_takes_nothing(steps, count):
+    looked_at, plain, rate, now = RateLimits(), RateLimits(), Rate(count, timedelta(seconds=10)), 0.0
+    for step, number in steps:
+        now += step
+        said = looked_at.look([claim(rate=rate)], number, now=now)
+        assert (
+            said
+            == looked_at.take([claim(rate=rate)], number, now=now)
+            == plain.take([claim(rate=rate)], number, now=now)
+        )
+
+
+def test_buckets_that_are_full_again_are_let_go_and_no_others(monkeypatch):
+    monkeypatch.setattr(rate_module, "MAX_BUCKETS", 3)
+    limits = RateLimits()
+    for caller in ("a", "b", "c"):
+        assert limits.take([claim(caller)], 2, now=0) is None
+    assert limits.take([claim("d")], 1, now=1) is None
+    assert len(limits) == 4
+    assert limits.take([claim("a")], 1, now=1) is not None
+    assert limits.take([claim("e")], 1, now=100) is None
+    assert len(limits) == 1
+    assert limits.take([claim("e")], 2, now=100) is not None

@@ -149,3 +149,11 @@ def test_a_refused_connect_has_one_line_of_plain_text_and_is_never_a_success(mes
     assert b"\r" not in reason
     assert b"\n" not in reason
     assert reason.isascii()
+
+
+@pytest.mark.parametrize("is_mcp", [True, False], ids=["mcp", "http"])
+def test_what_comes_too_often_is_told_in_a_header_when_to_try_again(exchange, is_mcp) -> None:
+    exchange.is_mcp = is_mcp
+    often = Refusal("rate-limited", "later", status=429, retryable=True, details={"retry_after": 7})
+    assert (answer(often, exchange).status_code, answer(often, exchange).headers["retry-after"]) == (429, "7")
+    assert "retry-after" not in answer(Refusal("rate-limited", "never", status=429), exchange).headers

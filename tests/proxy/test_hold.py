@@ -78,6 +78,7 @@ class Desk:
         self.journal.start()
         self.metrics = Metrics()
         self.shown: list[str] = []
+        self.counts: list[Exchange] = []
         self.live = Live(self.policy(), None, None)
         self.relay = Relay(lambda: datetime.now(UTC))
         self.hold = HoldCall(
@@ -90,6 +91,7 @@ class Desk:
             lambda flow: self.shown.append(flow.comment),
             None,
             self.relay,
+            self.counts.append,
         )
         self.watching = asyncio.create_task(self.hold.watch())
 
@@ -173,6 +175,36 @@ async def test_an_approved_call_goes_on(desk) -> None:
     assert desk.state_of(flow) == "used"
     assert desk.events() == ["asked", "voted", "used"]
     assert desk.hold.is_empty
+
+
+async def test_a_call_counts_when_it_is_approved_and_keeps_its_approval_where_a_limit_is_used_up(desk) -> None:
+    def used_up(_exchange) -> None:
+        raise Refusal("rate-limited", "later", status=429)
+
+    body = call(order="A-1")
+    task = await desk.held(first := desk.flow(body))
+    assert desk.counts == []
+    desk.hold._count = used_up
+    await desk.vote(first)
+    assert (await refused(task)).reason == "rate-limited"
+    assert desk.state_of(first) == "approved"
+    desk.hold._count = desk.counts.append
+    again = desk.flow(body)
+    await asyncio.wait_for(desk.hold.request(again), 5)
+    assert desk.counts == [desk.exchanges[again]]
+    assert desk.state_of(again) == "used"
+
+
+@pytest.mark.parametrize("verdict", ["deny", None])
+async def test_a_call_that_is_not_approved_is_not_counted(desk, verdict) -> None:
+    flow = desk.flow(call())
+    task = await desk.held(flow)
+    if verdict is None:
+        desk.hold.let_all_go()
+    else:
+        await desk.vote(flow, verdict)
+    await refused(task)
+    assert desk.counts == []
 
 
 @pytest.mark.parametrize("tool", ["get_order"])

@@ -11,7 +11,7 @@ from coatcheck.exchange import Exchange, ExchangeId
 from coatcheck.identity.caller import Caller
 from coatcheck.mcp.call import Call
 from coatcheck.mcp.inspect import Inspected
-from coatcheck.policy.decision import Allow
+from coatcheck.policy.decision import Allow, Deny, Hold
 from coatcheck.policy.model import Policy, Rate, Rule, RuleId, Server
 from coatcheck.proxy.limit_rate import LimitRate
 
@@ -26,7 +26,7 @@ def asked(exchanges):
     now = [0.0]
     stage = LimitRate(exchanges, lambda: now[0])
 
-    def ask(name="job", *, rules=("reads",), calls=1, after=0.0):
+    def ask(name="job", *, rules=("reads",), calls=1, after=0.0, held=False, observed=None):
         now[0] += after
         flow = tflow.tflow()
         exchange = Exchange(ExchangeId("x"), POLICY, 0.0)
@@ -34,8 +34,13 @@ def asked(exchanges):
         exchange.server = SHOP
         exchange.inspected = Inspected((Call("mcp", "tools/call", "get"),) * calls, b"", "request", None, (1,))
         exchange.decision = Allow(tuple(map(RuleId, rules)))
+        if held:
+            exchange.decision = Hold(exchange.decision.rules, ("desk",), 1, timedelta(minutes=1))
+        if observed is not None:
+            exchange.observes, exchange.observed, exchange.decision = True, observed, Allow()
         exchanges[flow] = exchange
         stage.request(flow)
+        return lambda: stage.count(exchange)
 
     return ask
 
@@ -68,3 +73,23 @@ def test_each_call_of_a_batch_counts(asked):
     asked(calls=2)
     with pytest.raises(Refusal):
         asked()
+
+
+def test_what_is_held_is_counted_when_it_is_approved_and_refused_before_where_nothing_is_left(asked):
+    for _ in range(5):
+        count = asked(held=True)  # nobody approved yet: retries and questions cost nothing
+    count()
+    count()
+    with pytest.raises(Refusal):
+        count()
+    with pytest.raises(Refusal, match="rate-limited"):
+        asked(held=True)
+    asked("etl", held=True)
+
+
+def test_where_nothing_is_enforced_what_is_over_is_noted(asked, exchanges):
+    for expected in (Allow, Allow, Deny):
+        asked(observed=Allow((RuleId("reads"),)))
+        assert isinstance(list(exchanges.values())[-1].observed, expected)
+    (*_, last) = exchanges.values()
+    assert (last.observed.reason, last.observed.rules) == ("rate-limited", ("reads",))

@@ -15,7 +15,7 @@ from coatcheck.policy.conditions import ConditionError, variables
 from coatcheck.policy.decide import decide
 from coatcheck.policy.decision import Decision
 from coatcheck.policy.index import Compiled, compile_rule, index_of
-from coatcheck.policy.model import Effect, Policy, Rule, RuleId, Server
+from coatcheck.policy.model import Effect, Policy, Rate, Rule, RuleId, Server
 
 _KEPT = "_with_shadows"
 
@@ -31,6 +31,7 @@ class Explanation:
     is_shadow: bool = False
     where: str = ""
     """`file:line:col` of the rule."""
+    limit: Rate | None = None
 
 
 def explain(policy: Policy, caller: Caller, server: Server, call: Call, *, now: datetime) -> list[Explanation]:
@@ -108,7 +109,7 @@ def _explain_rule(
                 why = f"its condition could not be checked: {error}"
         if matched and rule.shadow:
             why = f"a shadow rule, recorded only: {why}"
-    return Explanation(rule.id, matched, why, rule.effect, rule.shadow, rule.where)
+    return Explanation(rule.id, matched, why, rule.effect, rule.shadow, rule.where, rule.limit)
 
 
 def _first_mismatch(compiled: Compiled, caller: Caller, server: Server, what: Asked) -> str | None:

@@ -4,7 +4,7 @@ Law: within any time, no more is taken than the limit's count plus what flows ba
 Law: a request takes from every limit it is under, or from none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from coatcheck.policy.model import Rate, RuleId
@@ -35,8 +35,12 @@ class Claimed:
     rate: Rate
 
 
+MAX_BUCKETS = 10_000
+"""Buckets that are kept; over that, those that are full again are let go: a new one is the same."""
+
+
 class RateLimits:
-    """The buckets in use: as many as callers, servers and rules with a limit, times the policies since the start."""
+    """The buckets in use: as many as callers, servers and rules with a limit."""
 
     def __init__(self) -> None:
         self._buckets: dict[Claimed, Bucket] = {}
@@ -46,15 +50,36 @@ class RateLimits:
 
         Else the claim that lacks most and the seconds until there will be enough (infinite for more than fit in).
         """
-        buckets = {
+        buckets = self._at(claims, now)
+        lacking = _lacking(buckets, number)
+        if lacking is not None:
+            return lacking
+        self._buckets |= {claim: replace(bucket, tokens=bucket.tokens - number) for claim, bucket in buckets.items()}
+        if len(self._buckets) > MAX_BUCKETS:
+            self._let_go(now)
+        return None
+
+    def look(self, claims: Iterable[Claimed], number: int, *, now: float) -> tuple[Claimed, float] | None:
+        """What `take` would say; takes nothing."""
+        return _lacking(self._at(claims, now), number)
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def _at(self, claims: Iterable[Claimed], now: float) -> dict[Claimed, Bucket]:
+        return {
             claim: self._buckets.get(claim, Bucket(claim.rate.count, now)).at_time(claim.rate, now) for claim in claims
         }
-        waits = {claim: _wait(bucket, claim.rate, number) for claim, bucket in buckets.items()}
-        longest = max(waits, key=waits.__getitem__, default=None)
-        if longest is not None and waits[longest] > 0:
-            return longest, waits[longest]
-        self._buckets |= {claim: replace(bucket, tokens=bucket.tokens - number) for claim, bucket in buckets.items()}
-        return None
+
+    def _let_go(self, now: float) -> None:
+        left = self._at(self._buckets, now)
+        self._buckets = {claim: bucket for claim, bucket in left.items() if bucket.tokens < claim.rate.count}
+
+
+def _lacking(buckets: Mapping[Claimed, Bucket], number: int) -> tuple[Claimed, float] | None:
+    waits = {claim: _wait(bucket, claim.rate, number) for claim, bucket in buckets.items()}
+    longest = max(waits, key=waits.__getitem__, default=None)
+    return None if longest is None or waits[longest] <= 0 else (longest, waits[longest])
 
 
 def _wait(bucket: Bucket, rate: Rate, number: int) -> float:

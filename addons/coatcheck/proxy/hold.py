@@ -76,6 +76,7 @@ class HoldCall:
         show: Callable[[http.HTTPFlow], None],
         sessions: SessionTokens,
         relay: Relay,
+        count: Callable[[Exchange], None],
     ) -> None:
         self._live = live
         self._exchanges = exchanges
@@ -86,6 +87,7 @@ class HoldCall:
         self._show = show
         self._sessions = sessions
         self._relay = relay
+        self._count = count
         self._held: set[Held] = set()
 
     async def request(self, flow: http.HTTPFlow) -> None:
@@ -245,6 +247,7 @@ class HoldCall:
             await self._settle(approval, "expired", now)
             held.state = "expired"
         if held.state == "approved":
+            self._count(exchange)  # where a limit is used up meanwhile, the approval stays for the next try
             digest = approval.question.call_digest
             record = self._recorder("used", exchange)
             if await asyncio.to_thread(self._approvals.use, approval.id, call_digest=digest, now=now, record=record):

@@ -1,7 +1,8 @@
 """LimitRate: a rule's `limit`, for each caller and server.
 
-Law: what is over a limit is refused before anyone is asked and before anything is journaled as sent. Buckets are this
-process's own: several gateways allow as many times as much.
+Law: what is over a limit is refused before anyone is asked and before anything is journaled as sent. What must be
+approved is counted once it is, before its approval is used up: to ask costs nothing, and waits for nobody in vain.
+Buckets are this process's own: several gateways allow as many times as much.
 """
 
 import math
@@ -11,6 +12,7 @@ from mitmproxy import http
 
 from coatcheck.errors import TOO_MANY, Refusal
 from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.policy.decision import Hold
 from coatcheck.policy.rate import Claimed, RateLimits
 from coatcheck.proxy.observe import deny
 
@@ -24,11 +26,22 @@ class LimitRate:
         self._limits = RateLimits()
 
     def request(self, flow: http.HTTPFlow) -> None:
-        """Takes one a call from the limits of the rules that permit it; raises `Refusal` where one is used up."""
+        """Counts what is allowed, looks for what is held; raises `Refusal` where a limit is used up."""
         exchange = self._exchanges.get(flow)
         if exchange is None or exchange.decision is None or flow.response or flow.error or not flow.live:
             return
-        over = self._limits.take(_claims(exchange), len(exchange.calls), now=self._clock())
+        if isinstance(exchange.decision, Hold):
+            over = self._limits.look(_claims(exchange), len(exchange.calls), now=self._clock())
+            self._refuse(exchange, over)
+        else:
+            self.count(exchange)
+
+    def count(self, exchange: Exchange) -> None:
+        """Takes one a call from the limits of the rules that permit it; raises `Refusal` where one is used up."""
+        self._refuse(exchange, self._limits.take(_claims(exchange), len(exchange.calls), now=self._clock()))
+
+    @staticmethod
+    def _refuse(exchange: Exchange, over: tuple[Claimed, float] | None) -> None:
         if over is None:
             return
         claim, wait = over
