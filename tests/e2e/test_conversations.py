@@ -211,4 +211,7 @@ async def test_a_server_that_asks_all_the_same_hears_of_the_denial_and_it_is_jou
     assert seen[-1]["error"]["message"] == "the policy does not allow elicitation/create"
     assert "your card number" not in json.dumps(seen[0])
     refusals = records(scene.gateway.state / "journal", kind="refusal", caller="silent")
-    assert "policy-denied" in [entry["reason"] for entry in refusals]
+    assert ("policy-denied", "elicitation/create") in [(entry["reason"], entry.get("asked")) for entry in refusals]
+    answers = records(scene.gateway.state / "journal", kind="request", caller="silent")
+    calls = [(call["method"], call["name"]) for entry in answers for call in entry["calls"]]
+    assert ("ping", "elicitation/create") in calls

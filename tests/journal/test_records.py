@@ -186,3 +186,4 @@ def test_a_refusal_says_what_shadow_rules_would_have_done_and_whether_it_was_one
     plain = refusal_record(**of)
     assert refusal_record(**of, shadow=Allow()) == plain | {"shadow": {"effect": "allow", "rules": []}}
     assert refusal_record(**of, was_served=True) == plain | {"was_served": True}
+    assert refusal_record(**of, asked="roots/list") == plain | {"asked": "roots/list"}

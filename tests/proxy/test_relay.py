@@ -172,6 +172,25 @@ def test_what_no_rule_allows_pings_the_client_and_tells_the_server(talk) -> None
     assert json.loads(made.inspected.body)["error"]["data"]["reason"] == "policy-denied"
 
 
+def test_a_clients_answer_in_place_of_a_denied_request_names_what_was_denied(talk) -> None:
+    headers = talk.session()
+    talk.relay.streamed(talk.call(headers), SAMPLE)
+    talk.relay.streamed(talk.call(headers), SAMPLE | {"id": 1, "method": "ann@shop.example"})
+    for request_id, name in ((0, "sampling/createMessage"), (1, None)):
+        (call,) = talk.post({"jsonrpc": "2.0", "id": request_id, "result": {}}, headers).calls
+        assert (call.method, call.name) == ("ping", name)
+
+
+def test_a_denied_request_is_told_by_its_method_where_that_is_one_of_mcp(talk) -> None:
+    told: list[str] = []
+    talk.relay.on_denied = lambda _exchange, _refusal, method: told.append(method)
+    talk.relay.streamed(talk.call(), SAMPLE)
+    talk.relay.streamed(talk.call(), SAMPLE | {"id": 1, "method": "ann@shop.example"})
+    talk.relay.read_answer(talk.post(*modern()), "tools/call", input_required({"method": "roots/list"}))
+    talk.relay.read_answer(talk.post(*modern()), "tools/call", input_required({"method": 5}))
+    assert told == ["sampling/createMessage", "unknown", "roots/list", "unknown"]
+
+
 def test_a_rule_for_one_caller_lets_the_server_ask_no_other(talk) -> None:
     headers = talk.session("s-2", caller="other", subject="repo:2")
     passed = talk.relay.streamed(talk.call(headers, caller="other", subject="repo:2"), ELICIT)
@@ -321,14 +340,14 @@ def test_the_versions_a_server_names_are_named_for_it(talk) -> None:
 @pytest.mark.parametrize(("observes", "passes"), [(True, True), (False, False)], ids=["observed", "enforced"])
 def test_what_no_rule_lets_a_server_ask_is_asked_all_the_same_and_told(talk, observes, passes) -> None:
     told: list[str] = []
-    talk.relay.on_denied = lambda _exchange, refusal: told.append(refusal.reason)
+    talk.relay.on_denied = lambda _exchange, refusal, method: told.append(f"{refusal.reason} {method}")
     stream = talk.get(talk.session())
     stream.observes = observes
     message = talk.relay.streamed(stream, SAMPLE | {"id": 7})
     assert (message["method"] == "sampling/createMessage") is passes
-    assert told == ["policy-denied"]
+    assert told == ["policy-denied sampling/createMessage"]
     assert talk.relay.streamed(stream, ELICIT | {"id": 8})["method"] == "elicitation/create"
-    assert told == ["policy-denied"]
+    assert told == ["policy-denied sampling/createMessage"]
 
 
 @pytest.mark.parametrize(("observes", "kept"), [(True, True), (False, False)], ids=["observed", "enforced"])

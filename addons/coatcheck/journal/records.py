@@ -127,11 +127,13 @@ def refusal_record(
     policy: str | None,
     shadow: Decision | None = None,
     was_served: bool = False,
+    asked: str | None = None,
 ) -> dict[str, Json]:
     """A request that is not served, and why. The refusal's message is for its caller and is left out.
 
     `token_id` and `run` tell the caller's jobs apart, `shadow` is as in a request's record. `was_served` is true of
-    what would not have been, by a gateway that only observes.
+    what would not have been, by a gateway that only observes. `asked` is the method of what a server asked of the
+    caller in this exchange, where that is what was refused.
     """
     return {
         "exchange": exchange,
@@ -146,6 +148,7 @@ def refusal_record(
         "policy": policy,
         **_beside("shadow", shadow),
         **({"was_served": True} if was_served else {}),
+        **({"asked": asked} if asked is not None else {}),
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from coatcheck.errors import INVALID_REQUEST, POLICY_DENIED, Refusal
 from coatcheck.mcp.call import Call, Json, RequestId
 from coatcheck.mcp.correlation import AskedOfClient
+from coatcheck.mcp.methods import METHODS
 from coatcheck.mcp.request_ids import is_request_id
 
 _RESULT = frozenset({"jsonrpc", "id", "result"})
@@ -43,13 +44,14 @@ def read_answer(message: dict[str, Json]) -> ClientAnswer:
 def settle(answer: ClientAnswer, asked: AskedOfClient | None) -> tuple[Call, ClientAnswer]:
     """An answer as a call of the method that was asked, and what to send.
 
-    Where the client was pinged in place of a denied request, the server is told of the denial instead. Raises
-    `Refusal` (400, `response-not-accepted`) where nothing was asked.
+    Where the client was pinged in place of a denied request, the server is told of the denial instead, and the call
+    is a `ping` that names the method which was denied. Raises `Refusal` (400, `response-not-accepted`) where nothing
+    was asked.
     """
     if asked is None:
         raise _refused("nobody asked for this response")
     if asked.is_denied:
-        return Call("mcp", "ping"), _denial(answer.id, asked.method)
+        return Call("mcp", "ping", asked.method if asked.method in METHODS else None), _denial(answer.id, asked.method)
     return Call("mcp", asked.method, params=answer.content), answer
 
 

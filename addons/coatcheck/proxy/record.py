@@ -156,8 +156,8 @@ class Record:
         if exchange is not None and not exchange.finished and flow.response is not None:
             self._finish(exchange, flow.response.status_code, "refused")
 
-    def refused_ask(self, exchange: Exchange, refusal: Refusal) -> None:
-        """The server asked its client what no rule lets it ask: of this exchange, which goes on.
+    def refused_ask(self, exchange: Exchange, refusal: Refusal, method: str) -> None:
+        """The server asked its client `method`, which no rule lets it ask: of this exchange, which goes on.
 
         Where it only observes, the client was asked.
         """
@@ -168,6 +168,7 @@ class Record:
             refusal=refusal,
             policy=exchange.policy.sha256,
             was_served=exchange.observes,
+            asked=method,
         )
         self._journal.append_later("refusal", record)
 

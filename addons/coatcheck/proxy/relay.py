@@ -40,8 +40,8 @@ class Relay:
         self._clock = clock
         self._known = Correlation()
         self.streams: LegacyStreams[Exchange] = LegacyStreams()
-        self.on_denied: Callable[[Exchange, Refusal], None] = lambda _exchange, _refusal: None
-        """Called where a server asked what no rule lets it ask."""
+        self.on_denied: Callable[[Exchange, Refusal, str], None] = lambda _exchange, _refusal, _method: None
+        """Called where a server asked what no rule lets it ask, with the method that it asked."""
 
     # -- from the client ---------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Relay:
             name = asked.get("method") if isinstance(asked, dict) else None
             if not isinstance(asked, dict) or not isinstance(name, str) or not self._allows(exchange, name, asked):
                 denial = Refusal.denied("policy-denied", "the server asked for what no rule lets it ask")
-                self.on_denied(exchange, denial)
+                self.on_denied(exchange, denial, _known(name))
                 return error_message(message.get("id"), denial)
         state = result.get("requestState")
         if isinstance(state, str):
@@ -192,7 +192,7 @@ class Relay:
         if not exchange.conversation.ask(request_id, AskedOfClient(method, not is_allowed)):
             return None
         if not is_allowed:
-            self.on_denied(exchange, Refusal.denied("policy-denied", f"the server may not ask {method}"))
+            self.on_denied(exchange, Refusal.denied("policy-denied", "the server may not ask this"), _known(method))
         return message if is_allowed else {"jsonrpc": "2.0", "id": request_id, "method": "ping"}
 
     def _allows(self, exchange: Exchange, method: str, message: dict[str, Json]) -> bool:
@@ -206,7 +206,7 @@ class Relay:
         call = Call("mcp", method, params=params if isinstance(params, dict) else {})
         decision = decide(exchange.policy, exchange.caller, exchange.server, [call], now=self._clock())
         if not isinstance(decision, Allow) and exchange.observes:
-            self.on_denied(exchange, Refusal.denied("policy-denied", f"the server may not ask {method}"))
+            self.on_denied(exchange, Refusal.denied("policy-denied", "the server may not ask this"), _known(method))
         return isinstance(decision, Allow) or exchange.observes
 
 
@@ -222,6 +222,11 @@ def peers_of(exchange: Exchange) -> Peers:
     assert exchange.server is not None
     caller = exchange.caller
     return Peers(caller.name, caller.issuer, caller.subject, exchange.server.name)
+
+
+def _known(method: object) -> str:
+    """A method's name for the journal. One that MCP does not have is a server's own text, and may say anything."""
+    return method if isinstance(method, str) and method in METHODS else "unknown"
 
 
 def _server_failed(message: str) -> Refusal:
