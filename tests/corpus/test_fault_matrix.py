@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import itertools
 import pkgutil
 import ssl
 from pathlib import Path
@@ -11,7 +12,17 @@ from ground import wait_until
 from mitmproxy import hooks
 from raw import call
 from server import response, saying
-from test_faults import AFTER_THE_WIRE, BEFORE_THE_WIRE, BESIDE_THE_WIRE, EVERYWHERE, FAULTY, Watched, allowed, tool_of
+from test_faults import (
+    AFTER_THE_WIRE,
+    BEFORE_THE_WIRE,
+    BESIDE_THE_WIRE,
+    EVERYWHERE,
+    FAULTY,
+    STALL_SECONDS,
+    Watched,
+    allowed,
+    tool_of,
+)
 
 from coatcheck import proxy
 from story.part import free_port
@@ -19,11 +30,14 @@ from story.part import free_port
 pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
 
 ELSEWHERE = [
-    "limit.error", "record.error", "record.http_connect_error", "guard.server_connect_error",
+    "limit.error", "legacy_sse.error", "record.error", "record.http_connect_error", "guard.server_connect_error",
     "read_head.tls_failed_client",
 ]  # fmt: skip
 """What comes only where something else has failed already."""
 KINDS = ["raise", "cancel", "memory"]
+STALL = f"stall {STALL_SECONDS}"
+"""What the hooks of a call do in `test_faults.py`, all of them at once."""
+CANNOT_STALL = {"sse.feed": "it is no hook, and not asynchronous: a pause of it is the event loop's, as is tried there"}
 
 
 def hooks_of_the_stages() -> set[str]:
@@ -38,7 +52,10 @@ def hooks_of_the_stages() -> set[str]:
 
 
 def test_every_hook_of_every_stage_is_in_these_tables() -> None:
-    assert hooks_of_the_stages() == {*EVERYWHERE, *ELSEWHERE} - {"sse.feed"}
+    assert hooks_of_the_stages() == {*EVERYWHERE, *ELSEWHERE} - CANNOT_STALL.keys()
+    assert {"sse.feed", *hooks_of_the_stages()} == {
+        *BEFORE_THE_WIRE, *BESIDE_THE_WIRE, *AFTER_THE_WIRE, *ELSEWHERE, *CANNOT_STALL,
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +130,10 @@ def test_a_fault_in_a_stream_ends_it_and_no_later_event_passes(faulty, faults, k
 
 
 @pytest.mark.attack("FAIL-01", "FAIL-04", "FAIL-05")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("hook", [*BESIDE_THE_WIRE, *ELSEWHERE])
+@pytest.mark.parametrize(
+    ("hook", "kind"),
+    [*itertools.product([*BESIDE_THE_WIRE, *ELSEWHERE], KINDS), *((hook, STALL) for hook in ELSEWHERE)],
+)
 def test_a_fault_where_nothing_is_decided_lets_nothing_out_either(faulty, faults, hook, kind) -> None:
     watched = Watched(faulty)
     (faults / hook).write_text(kind)

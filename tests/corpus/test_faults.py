@@ -26,7 +26,7 @@ BEFORE_THE_WIRE = [
     "read_head.requestheaders", "guard.requestheaders", "discover.requestheaders", "identify.requestheaders",
     "limit.requestheaders", "limit_rate.request",
     "read_head.request", "inspect.request", "authorize.request", "pin.request", "hold.request",
-    "journal_request.request", "record.request", "release.request",
+    "journal_request.request", "legacy_sse.request", "record.request", "release.request",
     "guard.server_connect", "guard.tls_start_server",
 ]  # fmt: skip
 """What a call passes before its first byte leaves."""
@@ -36,7 +36,7 @@ BESIDE_THE_WIRE = [
     "hang_up.server_disconnected",
 ]  # fmt: skip
 """What decides nothing: a fault there changes nothing for the call, or ends it."""
-AFTER_THE_WIRE = ["mask.responseheaders", "mask.response", "limit.response", "record.response"]
+AFTER_THE_WIRE = ["mask.responseheaders", "legacy_sse.response", "mask.response", "limit.response", "record.response"]
 
 
 class Caller(threading.Thread):
@@ -55,7 +55,15 @@ class Caller(threading.Thread):
         self.seconds = time.monotonic() - began
 
 
-EVERYWHERE = [*BEFORE_THE_WIRE, *BESIDE_THE_WIRE, *AFTER_THE_WIRE, "limit.error", "record.error", "sse.feed"]
+EVERYWHERE = [
+    *BEFORE_THE_WIRE,
+    *BESIDE_THE_WIRE,
+    *AFTER_THE_WIRE,
+    "limit.error",
+    "legacy_sse.error",
+    "record.error",
+    "sse.feed",
+]
 
 
 def tool_of(hook: str) -> str:
