@@ -4,6 +4,9 @@ import json
 
 import pytest
 from raw import RawClient, call
+from test_way import wait_for_approval
+
+from story.cast import Pipeline
 
 pytestmark = pytest.mark.e2e
 
@@ -29,3 +32,22 @@ def test_calls_over_a_rules_limit_are_refused_and_not_executed(fresh) -> None:
     assert int(refused.headers["retry-after"]) == refused.json["error"]["data"]["retry_after"]
     records = json.loads(fresh.cli("journal", "query", "--kind", "refusal", "--state", str(fresh.state), "--json"))
     assert any("rate-limited" in json.dumps(record) for record in records)
+
+
+def test_a_held_call_counts_when_it_is_approved_and_nobody_is_asked_in_vain(fresh) -> None:
+    text = fresh.policy.read_text()
+    fresh.policy.write_text(text.replace("  - id: ci-refunds\n", "  - id: ci-refunds\n    limit: 1/d\n", 1))
+    where = ("--state", str(fresh.state), "--policy", str(fresh.policy))
+    with fresh.gateway() as gateway:
+
+        def refund(order: str) -> Pipeline:
+            arguments = json.dumps({"order_id": order, "amount": 5})
+            return fresh.start_pipeline("call", "refund_order", arguments, gateway=gateway, token=fresh.token())
+
+        denied, approved = refund("R-1"), refund("R-2")
+        for order, verdict in (("R-1", "deny"), ("R-2", "approve")):
+            fresh.cli("approvals", verdict, wait_for_approval(fresh, gateway, order)["id"], *where)
+        assert denied.finish().error["data"]["reason"] == "approval-denied"
+        assert approved.finish().error is None
+        assert refund("R-3").finish().error["data"]["reason"] == "rate-limited"
+    assert [done["tool"] for done in fresh.executed()] == ["refund_order"]
