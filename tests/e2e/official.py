@@ -94,6 +94,24 @@ def play(client: Official, way: Way, steps: Path) -> dict[str, Any]:
     return said(start(client, way, steps))
 
 
+def inspect(way: Way, home: Path, arguments: list[str]) -> dict[str, Any]:
+    """The inspector's exit code and what it prints as JSON, with a home of its own."""
+    environment = dict(way.environment)
+    token = environment.pop("EVERYTHING_TOKEN", None)
+    headers = ["--header", f"Authorization: Bearer {token}"] if token else []
+    command = [str(NODE), str(INSPECTOR), "--cli", "--format", "json", "--quiet", "--stored-auth-only", *headers]
+    done = subprocess.run(
+        [*command, "--transport", "http", "--server-url", way.url, *arguments],
+        env=clean_environment(HOME=str(home), NODE_NO_WARNINGS="1", **environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return {"exit": done.returncode, "printed": json.loads(done.stdout or done.stderr)}
+
+
 CHANGING = (
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b"), "<id>"),
     (re.compile(r"\b\d+:\d\d:\d\d [AP]M\b"), "<time>"),

@@ -8,6 +8,7 @@ Law: a refusal reaches the client as an error with its code, its reason and its 
 import json
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import httpx2
 import jwt
 import pytest
 from far_end import FarEnd, Heard, gateway_with, json_answer
-from official import CLIENTS, Official, Way, needs_everything, play, said, start
+from official import CLIENTS, Official, Way, inspect, needs_everything, play, said, start
 
 from coatcheck.identity.token_request import GRANT_TYPE, JWT
 from story.cast import Cast
@@ -26,15 +27,23 @@ from story.processes import Gateway
 pytestmark = [pytest.mark.e2e, pytest.mark.clients, needs_everything]
 
 VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28")
-TOOLS = ("opens", "shuts", "asks", "lapses")
+TOOLS = ("opens", "shuts", "fails", "hides", "asks", "lapses", "dies", "dies-in-stream")
 SERVER = """
   v{version}:
     url: http://localhost:{port}/{version}
     addresses: [127.0.0.0/8, "::1/128"]
 """
 RULES = """
-  - {{id: opens-{version}, who: [{who}], server: v{version}, tools: [opens], effect: allow}}
+  - {{id: opens-{version}, who: [{who}], server: v{version}, tools: [opens, "dies*"], effect: allow}}
   - {{id: shuts-{version}, who: [{who}], server: v{version}, tools: [shuts], effect: deny, message: "It is shut."}}
+  - id: fails-{version}
+    who: [{who}]
+    server: v{version}
+    tools: [fails]
+    effect: deny
+    deny_style: tool_error
+    message: "It fails."
+  - {{id: hides-{version}, who: [{who}], server: v{version}, tools: [hides], effect: deny, deny_style: hide}}
   - {{id: asks-{version}, who: [{who}], server: v{version}, tools: [asks], effect: approve, reviewers: [lead]}}
   - id: lapses-{version}
     who: [{who}]
@@ -67,8 +76,21 @@ def server(heard: Heard) -> Iterable[bytes]:
     message = json.loads(heard.body)
     if "id" not in message:
         return [b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"]
+    match message.get("params"):
+        case {"name": "dies"}:
+            raise OSError  # the connection ends
+        case {"name": "dies-in-stream"}:
+            return _broken_stream()
     outcome = _outcome(message, path.strip("/"))
     return [json_answer(json.dumps({"jsonrpc": "2.0", "id": message["id"], **outcome}).encode())]
+
+
+def _broken_stream() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "it began"}}
+    event = f"event: message\ndata: {json.dumps(note)}\n\n".encode()
+    yield b"%x\r\n%b\r\n" % (len(event), event)
+    raise OSError
 
 
 def _outcome(message: dict[str, Any], version: str) -> dict[str, Any]:
@@ -129,9 +151,9 @@ class Scene:
                         return
 
 
-@pytest.fixture(scope="module")
-def scene(cast: Cast, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    folder = tmp_path_factory.mktemp("answers")
+@contextmanager
+def serving(cast: Cast, folder: Path) -> Iterator[Scene]:
+    """The server and the gateway."""
     with FarEnd(None, server) as far:
         listeners = {version: free_port() for version in VERSIONS}
         servers = "".join(SERVER.format(version=version, port=far.port) for version in VERSIONS)
@@ -140,6 +162,22 @@ def scene(cast: Cast, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scen
         policy = f"coatcheck: 1{PEOPLE}servers:{servers}rules:{rules}"
         with gateway_with(cast, policy, form="run", more=[part for pair in more for part in pair]) as gateway:
             yield Scene(cast, gateway, far, listeners, folder)
+
+
+@pytest.fixture(scope="module")
+def scene(cast: Cast, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with serving(cast, tmp_path_factory.mktemp("answers")) as scene:
+        yield scene
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A gateway that holds a client for one second."""
+    folder = tmp_path_factory.mktemp("impatient")
+    with Cast(folder, hold="1s", stateless=True) as cast:
+        cast.make_state()
+        with serving(cast, folder) as scene:
+            yield scene
 
 
 def call(tool: str, **arguments: str) -> dict[str, Any]:
@@ -154,11 +192,11 @@ def assert_executed(step: dict[str, Any]) -> None:
     assert step["result"]["content"][0]["text"] == f"{step['step']['name']} was executed"
 
 
-def assert_told(step: dict[str, Any], code: int, reason: str) -> dict[str, Any]:
+def assert_told(step: dict[str, Any], code: int, reason: str, *, retryable: bool = False) -> dict[str, Any]:
     """The error, whose code and data are the gateway's."""
     assert not step.get("hangs")
     error = step["error"]
-    assert (error["code"], error["data"]["reason"], error["data"]["retryable"]) == (code, reason, False)
+    assert (error["code"], error["data"]["reason"], error["data"]["retryable"]) == (code, reason, retryable)
     assert step["answers"] == TOLD
     return error
 
@@ -171,7 +209,7 @@ def test_each_refusal_is_told_and_the_next_call_goes_on(scene: Scene, client: Of
         *[call("opens"), call("shuts"), call("opens"), call("asks"), call("opens"), call("lapses"), call("opens")],
         {"do": "read", "uri": "file:///shut"},
         {"do": "prompt", "name": "shut"},
-        call("opens"),
+        *[call("fails"), call("hides"), call("opens")],
     ]
     process = start(client, scene.way(way, version, scene.cast.token()), scene.script(*steps))
     scene.decide_when_asked(process, "deny", before=lambda: None)
@@ -186,7 +224,23 @@ def test_each_refusal_is_told_and_the_next_call_goes_on(scene: Scene, client: Of
     assert_told(seen["steps"][5], 4032, "approval-expired")
     for step in seen["steps"][7:9]:
         assert_told(step, 4030, "policy-denied")
+    fails, hides = seen["steps"][9:11]
+    assert (fails["result"]["isError"], fails["result"]["content"]) == (True, [{"type": "text", "text": "It fails."}])
+    assert (hides["error"]["code"], hides["error"].get("data")) == (-32602, None)
+    assert fails["answers"] == hides["answers"] == TOLD
     assert scene.executed()[before:] == ["opens"] * 5
+
+
+@pytest.mark.parametrize(("client", "version"), PAIRS)
+def test_a_client_that_waited_long_enough_is_told_that_the_call_still_waits(impatient, client, version) -> None:
+    """The same call asks nothing new: it joins the approval."""
+    steps = impatient.script(call("asks", by=client.name), call("opens"), call("asks", by=client.name), call("opens"))
+    seen = play(client, impatient.way("proxy", version, impatient.cast.token()), steps)
+    first, opened, second, again = seen["steps"]
+    told = [assert_told(step, 4033, "approval-pending", retryable=True) for step in (first, second)]
+    assert told[0]["data"]["approval"] == told[1]["data"]["approval"]
+    for step in (opened, again):
+        assert_executed(step)
 
 
 NEWEST = [pytest.param(client, client.newest, id=client.name) for client in CLIENTS]
@@ -248,3 +302,39 @@ def test_a_token_that_is_taken_back_while_a_call_waits_ends_the_wait(scene, clie
     last = [seen["failed"]] if "failed" in seen else [step["error"] for step in seen["steps"][1:]]
     assert len(last) == (1 if client.name == "python-1" else 2)
     assert all("this session token was revoked" in json.dumps(error) for error in last)
+
+
+@pytest.mark.parametrize(("client", "version"), PAIRS)
+def test_a_server_that_dies_in_a_call_leaves_no_client_waiting(scene, client, version) -> None:
+    """In a stream as before it; Python 1.x takes the 502 before it for the end of everything."""
+    way, steps = scene.way("proxy", version, scene.cast.token()), [call("opens"), call("dies-in-stream"), call("opens")]
+    seen = play(client, way, scene.script(*steps))
+    assert_executed(seen["steps"][0])
+    error = seen["steps"][1]["error"]
+    assert (error["code"], error["data"]["reason"]) == (5020, "server-failed")
+    assert_executed(seen["steps"][2])
+    seen = play(client, way, scene.script(call("dies"), call("opens")))
+    told = {"status": 502, "type": "application/json", "same id": True}
+    if client.name == "python-1":
+        assert told in seen["answers"]
+        assert "502" in seen["failed"]["message"]
+    else:
+        assert told in seen["steps"][0]["answers"]
+        assert "server-failed" in json.dumps(seen["steps"][0]["error"])
+        assert_executed(seen["steps"][1])
+
+
+@pytest.mark.parametrize("way", ["proxy", "reverse"])
+def test_the_inspector_prints_what_it_is_told(scene, way, tmp_path) -> None:
+    """It lists the tools before it calls one, so that one which is always denied does not exist for it."""
+    good, expired = scene.cast.token(), scene.cast.token(lifetime=-600)
+    for arguments, token, words in (
+        (["tools/call", "--tool-name", "opens"], good, "opens was executed"),
+        (["tools/call", "--tool-name", "shuts"], good, "Tool 'shuts' not found"),
+        (["tools/call", "--tool-name", "lapses"], good, "no reviewer decided in time"),
+        (["resources/read", "--uri", "file:///shut"], good, "no rule lets shop-ci read"),
+        (["tools/call", "--tool-name", "opens"], expired, "the token has expired"),
+    ):
+        seen = inspect(scene.way(way, "2025-11-25", token), tmp_path, ["--method", *arguments])
+        assert words in json.dumps(seen["printed"])
+        assert (seen["exit"] == 0) == ("executed" in words)

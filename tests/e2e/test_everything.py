@@ -7,7 +7,6 @@ resource and prompt, completions, progress, logging, subscriptions, tasks, and w
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,11 @@ from string import Template
 from typing import Any
 
 import pytest
-from official import CLIENTS, EVERYTHING, INSPECTOR, NODE, SERVER, Official, Way, lasting, needs_everything, play
+from official import CLIENTS, EVERYTHING, NODE, SERVER, Official, Way, inspect, lasting, needs_everything, play
 
 from coatcheck.journal.read import records
 from story.issuer import Issuer
-from story.part import LOOPBACK, Part, accepts, clean_environment, free_port
+from story.part import LOOPBACK, Part, accepts, free_port
 from story.processes import Gateway, run_cli
 
 pytestmark = [pytest.mark.e2e, pytest.mark.clients, needs_everything]
@@ -33,6 +32,7 @@ issuers:
   ci: {issuer: "$issuer", algorithms: [ES256]}
 identities:
   everybody: {issuer: ci, claims: {repository_id: "1"}}
+  silent: {issuer: ci, claims: {repository_id: "2"}}
 servers:
   everything: {url: "http://localhost:$port/mcp", addresses: [127.0.0.0/8, "::1/128"]}
 rules:
@@ -44,6 +44,7 @@ rules:
     prompts: ["*"]
     methods: ["*"]
     effect: allow
+  - {id: tools, who: [silent], server: everything, tools: ["*"], effect: allow}
 """)
 
 
@@ -90,12 +91,13 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         assert run_cli("init", "--state", str(state)).returncode == 0
         more = ("--reverse", f"everything={LOOPBACK}:{listener}")
         gateway = Gateway(policy, state, output=folder / "gateway.out", form="run", more=more)
-        token = issuer.token(audience=AUDIENCE, lifetime=3600, repository_id="1", sub="repo:1")
+        token, silent = (issuer.token(audience=AUDIENCE, lifetime=3600, repository_id=n, sub=f"repo:{n}") for n in "12")
         url = f"http://localhost:{server.port}/mcp"
         ways = {
             "direct": Way(url, {}),
             "proxy": Way.through(gateway.proxy_url(token), url),
             "reverse": Way(f"http://{LOOPBACK}:{listener}/mcp", {"EVERYTHING_TOKEN": token}),
+            "silent": Way.through(gateway.proxy_url(silent), url),
         }
         try:
             server.start()
@@ -144,6 +146,26 @@ def test_everything_is_through_the_gateway_as_it_is_direct(scene: Scene, client:
     assert called(seen) <= {call.get("name") for record in passed for call in record["calls"]}
 
 
+ASKING = ("get-roots-list", "trigger-sampling-request", "trigger-elicitation-request", "trigger-url-elicitation")
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_a_server_that_no_rule_lets_ask_takes_the_client_for_one_that_cannot_be_asked(
+    scene: Scene, client: Official, tmp_path: Path
+) -> None:
+    """The everything-server has tools that ask only for clients that say they can be asked."""
+    calls = [{"do": "call", "name": name, "arguments": {}} for name in ("get-tiny-image", *ASKING)]
+    (tmp_path / "steps.json").write_text(json.dumps([{"do": "list tools"}, *calls]))
+    seen = play(client, scene.ways["silent"], tmp_path / "steps.json")
+    assert seen["asked"] == []
+    offered = {tool["name"] for tool in seen["steps"][0]["result"]["tools"]}
+    assert "get-tiny-image" in offered
+    assert offered.isdisjoint(ASKING)
+    image, *asking = seen["steps"][1:]
+    assert image["result"]["content"][1]["type"] == "image"
+    assert all("not found" in json.dumps(step["result"]) for step in asking)
+
+
 # -- the inspector, one request a command ----------------------------------------------------------------------------
 
 METHODS = {
@@ -160,24 +182,6 @@ METHODS = {
     "read": ["--method", "resources/read", "--uri", "demo://resource/dynamic/blob/8"],
     "prompt": ["--method", "prompts/get", "--prompt-name", "args-prompt", "--prompt-args", "city=Zürich"],
 }
-
-
-def inspect(way: Way, home: Path, arguments: list[str]) -> dict[str, Any]:
-    """The inspector's exit code and what it prints as JSON, with a home of its own."""
-    environment = dict(way.environment)
-    token = environment.pop("EVERYTHING_TOKEN", None)
-    headers = ["--header", f"Authorization: Bearer {token}"] if token else []
-    command = [str(NODE), str(INSPECTOR), "--cli", "--format", "json", "--quiet", "--stored-auth-only", *headers]
-    done = subprocess.run(
-        [*command, "--transport", "http", "--server-url", way.url, *arguments],
-        env=clean_environment(HOME=str(home), **environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return {"exit": done.returncode, "printed": json.loads(done.stdout or done.stderr)}
 
 
 @pytest.mark.parametrize("way", ["proxy", "reverse"])
