@@ -259,3 +259,36 @@ def test_a_good_token_in_a_tunnel_that_a_bad_one_opened_counts_for_its_own_reque
         line = f"Authorization: Bearer {parties['other'].token()}"
         assert client.outcome(ground.post(more=[line])).status == 200
         denied(client.outcome(ground.post()), 401, "token-expired")
+
+
+ASTRAY = {
+    "a header of its own": "X-Token: {}",
+    "a cookie": "Cookie: a=b; token={}",
+    "another scheme": "Authorization: Token {}",
+    "credentials for the server": "Authorization: Basic {basic}",
+}
+
+
+@pytest.mark.parametrize("name", ASTRAY)
+@pytest.mark.parametrize("kind", ["tunnel", "proxy"])
+def test_a_token_that_stands_anywhere_else_is_not_taken_to_the_server(ground, parties, name, kind) -> None:
+    def answered(astray: str):
+        line = ASTRAY[name].format(astray, basic=base64.b64encode(f"ci:{astray}".encode()).decode())
+        with ground.client() as client:
+            if kind == "tunnel":
+                return client.tunnel(token).outcome(ground.post(more=[line]))
+            return client.outcome(ground.get(ground.rest_url(), proxy_authorization(token), line, token=False))
+
+    token = parties["plain"].token()
+    with ground.watch(kind) as watch:
+        denied(answered(token), 401, "token-astray")
+    assert watch.refused_for() == ["token-astray"]
+    assert answered(parties["plain"].token(aud="https://else.example")).status == 200
+
+
+def test_a_token_in_a_query_is_not_taken_to_the_server(ground, parties) -> None:
+    token = parties["plain"].token()
+    with ground.watch("proxy"), ground.client() as client:
+        url = ground.rest_url(f"/repos/acme?access_token={token}")
+        denied(client.outcome(ground.get(url, proxy_authorization(token), token=False)), 401, "token-astray")
+    accepted(ground, token)

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from coatcheck.errors import Refusal
-from coatcheck.identity.tokens import Presented, find_token, unverified_issuer
+from coatcheck.identity.tokens import Presented, find_token, holds_token, unverified_issuer
 
 ISSUER = "https://idp.acme.dev"
 ISSUERS = frozenset({ISSUER, "https://token.actions.githubusercontent.com"})
@@ -195,3 +195,44 @@ def test_no_header_takes_long_to_refuse(filling, length):
             with contextlib.suppress(Refusal):
                 find_token(*arguments, issuers=ISSUERS)
     assert time.perf_counter() - began < 1
+
+
+ISSUED = {"iss": "https://idp.acme.dev", "aud": "https://gateway.acme.dev"}
+
+
+def held(text: str) -> bool:
+    return holds_token(text, issuers={"https://idp.acme.dev"}, audience="https://gateway.acme.dev")
+
+
+def minted(**claims: object) -> str:
+    parts = ({"alg": "ES256", "kid": "k"}, ISSUED | claims, "signature")
+    return ".".join(base64.urlsafe_b64encode(json.dumps(each).encode()).rstrip(b"=").decode() for each in parts)
+
+
+@pytest.mark.parametrize("text", ["{}", "Token {}", "a={}; b=c", "/x?access_token={}&y=1", "{},{}", "({})", "{}=="])
+def test_a_token_for_this_gateway_is_found_whatever_is_around_it(text):
+    assert held(text.replace("{}", minted()))
+    assert held(text.replace("{}", minted(aud=["https://else.example", "https://gateway.acme.dev"])))
+    for other in ({"aud": "https://else.example"}, {"iss": "https://else.example"}, {"aud": 5}, {"iss": ["x"]}):
+        assert not held(text.replace("{}", minted(**other)))
+
+
+def test_a_token_in_basic_credentials_is_found_as_name_or_password():
+    for pair in (f"ci:{minted()}", f"{minted()}:", f"{minted()}:x-oauth-basic"):
+        assert held("Basic " + base64.b64encode(pair.encode()).decode())
+        assert held("bASIC\t" + base64.b64encode(pair.encode()).decode())
+    assert not held("Basic " + base64.b64encode(b"ci:secret").decode())
+
+
+@given(st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=4), max_size=5), st.integers(0, 6))
+def test_wherever_the_audience_stands_among_the_claims_the_token_is_found(more, at):
+    items = [each for each in more.items() if each[0] not in ISSUED]
+    claims = dict([*items[:at], *ISSUED.items(), *items[at:]])
+    for separators in ((",", ":"), (", ", ": ")):
+        payload = base64.urlsafe_b64encode(json.dumps(claims, separators=separators).encode()).rstrip(b"=").decode()
+        assert held(f"eyJhbGciOiJFUzI1NiJ9.{payload}.c2ln")
+
+
+@given(st.text())
+def test_any_text_holds_a_token_or_none(text):
+    assert held(f"eyJ{text}") in {True, False}

@@ -461,3 +461,54 @@ async def test_a_token_of_a_one_time_issuer_is_for_exchange_alone(
     arrives(Proxy_Authorization=basic(token()))
     with pytest.raises(Refusal, match="token-one-time"):
         await identify.requestheaders(flow)
+
+
+ASTRAY = {
+    "a header of its own": lambda t: {"X-Token": t},
+    "a cookie": lambda t: {"Cookie": f"a=b; token={t}; c=d"},
+    "basic credentials for the server": lambda t: {"Authorization": basic(t)},
+    "another scheme": lambda t: {"Authorization": f"Token {t}"},
+    "among words": lambda t: {"User-Agent": f"agent ({t})"},
+}
+
+
+@pytest.mark.parametrize("place", ["a tunnel", "its own"])
+@pytest.mark.parametrize("name", ASTRAY)
+async def test_a_token_of_ours_elsewhere_in_a_head_goes_no_further(
+    identify, arrives, flow, token, tunnels, name, place
+) -> None:
+    shown = token()
+    if place == "a tunnel":
+        tunnels[flow.client_conn] = Tunnel("shop.test", 443)
+        arrives(Proxy_Authorization=basic(shown))
+        await identify.http_connect(flow)
+    headers = {} if place == "a tunnel" else {"Proxy_Authorization": basic(shown)}
+    exchange = arrives(**headers, **ASTRAY[name](shown))
+    with pytest.raises(Refusal) as refused:
+        await identify.requestheaders(flow)
+    assert (refused.value.status, refused.value.reason) == (401, "token-astray")
+    assert exchange.caller is None
+    assert shown not in left_of(flow) + repr(exchange)
+    assert basic(shown) not in left_of(flow) + repr(exchange)
+    for other in (
+        "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJodHRwczovL2Vsc2UuZXhhbXBsZSJ9.AA",
+        token(aud="https://else.example"),
+    ):
+        exchange = arrives(**headers, **ASTRAY[name](other))
+        await identify.requestheaders(flow)
+        assert exchange.caller is not None
+        assert other in left_of(flow) or basic(other) in left_of(flow)
+
+
+async def test_a_token_of_ours_in_a_path_goes_no_further(identify, arrives, flow, token) -> None:
+    shown = token()
+    for path in (f"/x?access_token={shown}", f"/{shown}/x"):
+        arrives(Proxy_Authorization=basic(shown))
+        flow.request.path = path
+        with pytest.raises(Refusal, match="token-astray"):
+            await identify.requestheaders(flow)
+        assert shown not in flow.request.path
+    arrives(Proxy_Authorization=basic(shown))
+    flow.request.path = f"/x?access_token={token(aud='https://else.example')}"
+    await identify.requestheaders(flow)
+    assert "eyJ" in flow.request.path

@@ -10,16 +10,25 @@ import binascii
 import json
 import re
 import string
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
 from coatcheck.errors import Refusal
 from coatcheck.identity.jose import ANY_TYPE, MAX_TOKEN_BYTES, read_claims, read_header
+from coatcheck.mcp.call import Json
 
 _MAX_HEADER = 2 * MAX_TOKEN_BYTES
 _TOKEN68 = (string.ascii_letters + string.digits + "-._~+/").encode()
 """RFC 9110 section 11.2."""
+JWT_START = "eyJ"
+"""What `{"` is in base64: every token's header, and so every token, begins with it."""
+_RUNS = re.compile(r"(?<![A-Za-z0-9_-])e[A-Za-z0-9_-]{50,}")
+"""What may be a token's claims: an issuer and an audience are no shorter."""
+_AUD_IN_BASE64 = ("ImF1ZC", "JhdWQi", "iYXVkI")
+"""The letters that `"aud"` always comes to, by where it begins."""
+_BASIC = re.compile(r"[ \t]*basic[ \t]+([A-Za-z0-9+/]+=*)[ \t]*", re.IGNORECASE)
 _BEARER = re.compile(r"[ \t]*bearer(?![!#$%&'*+.^_`|~0-9a-z-])(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -50,6 +59,31 @@ def find_token(
             raise Refusal.unauthenticated("two-tokens", "Proxy-Authorization and Authorization hold different tokens")
         return Presented(to_proxy, "proxy-authorization")
     return Presented(to_server, "authorization") if to_server is not None else None
+
+
+def holds_token(text: str, *, issuers: Collection[str], audience: str) -> bool:
+    """Whether a token that claims one of `issuers` and `audience` stands in a text, whatever is around it.
+
+    It is looked for as it was minted, or so in base64 as in `Basic` credentials. Linear in the text's length.
+    """
+    basic = _BASIC.fullmatch(text)
+    if basic is not None:
+        with suppress(ValueError):
+            text = base64.b64decode(basic[1]).decode("latin-1")
+    return JWT_START in text and any(_is_minted_for(run, issuers, audience) for run in _RUNS.findall(text))
+
+
+def _is_minted_for(payload: str, issuers: Collection[str], audience: str) -> bool:
+    if not any(part in payload for part in _AUD_IN_BASE64):
+        return False  # decoding whatever looks like base64 would add up
+    claims = dict(_members(payload))
+    named = claims.get("aud")
+    return (named == audience or (isinstance(named, list) and audience in named)) and _is_of(claims, issuers)
+
+
+def _is_of(claims: Mapping[str, Json], issuers: Collection[str]) -> bool:
+    issuer = claims.get("iss")
+    return isinstance(issuer, str) and issuer in issuers
 
 
 def unverified_issuer(token: str) -> str | None:
@@ -109,14 +143,18 @@ def _claims_one_of(token: str, issuers: Collection[str]) -> bool:
     _, dot, rest = token.partition(".")
     if not dot:
         return False
-    payload = rest.partition(".")[0].translate(_URL_SAFE).replace("=", "")
-    try:
-        members = json.loads(base64.b64decode(payload + "=" * (-len(payload) % 4)), object_pairs_hook=tuple)
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(members, tuple):
-        return False
+    members = _members(rest.partition(".")[0])
     return any(name == "iss" and isinstance(value, str) and value in issuers for name, value in members)
+
+
+def _members(payload: str) -> tuple[tuple[str, Json], ...]:
+    """The members of an object in any spelling of base64, in order; none where it is no object."""
+    payload = payload.translate(_URL_SAFE).replace("=", "")
+    try:
+        found = json.loads(base64.b64decode(payload + "=" * (-len(payload) % 4)), object_pairs_hook=tuple)
+    except (ValueError, RecursionError):
+        return ()
+    return found if isinstance(found, tuple) else ()
 
 
 _URL_SAFE = str.maketrans("-_", "+/")

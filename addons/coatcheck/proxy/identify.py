@@ -2,6 +2,7 @@
 
 Law: the caller is found anew for every request, not once for a connection; its token is taken off before
 anything else can see it, also where the request is refused.
+Law: a token of this gateway's is not taken along elsewhere in a head, to the server or into the flow.
 """
 
 from datetime import datetime
@@ -16,12 +17,13 @@ from coatcheck.identity.caller import Caller, Verified
 from coatcheck.identity.match import match_identity
 from coatcheck.identity.resource_metadata import WELL_KNOWN
 from coatcheck.identity.session_tokens import SessionTokens
-from coatcheck.identity.tokens import Presented, find_token, unverified_issuer
+from coatcheck.identity.tokens import JWT_START, Presented, find_token, holds_token, unverified_issuer
 from coatcheck.identity.verify import trusts_alike
 from coatcheck.live import Live, utc_now
 from coatcheck.policy.model import Policy
 
 _REMEMBERED = 10_000
+_JWT_START = JWT_START.encode()
 
 
 class Identify:
@@ -40,12 +42,16 @@ class Identify:
         exchange = self._exchanges.get(flow)
         if exchange is None:
             return
+        is_astray = self._take_astray(flow, exchange)
         presented = self._take_token(flow, exchange)
         tunnel = self._tunnels.get(flow.client_conn)
         if flow.response or tunnel is None:
             return
         if presented is None:
             raise Refusal.unauthenticated("token-missing", "a token is needed: Proxy-Authorization", status=407)
+        if is_astray:
+            tunnel.refusal = _astray()
+            return
         try:
             tunnel.verified = await self._verify(presented, exchange.policy)
             tunnel.policy = exchange.policy
@@ -58,9 +64,12 @@ class Identify:
         exchange = self._exchanges.get(flow)
         if exchange is None or not flow.live:
             return
+        is_astray = self._take_astray(flow, exchange)
         presented = self._take_token(flow, exchange)
         if flow.response:
             return
+        if is_astray:
+            raise _astray()
         if presented is not None:
             verified = await self._verify(presented, exchange.policy)
         else:
@@ -87,6 +96,28 @@ class Identify:
             headers.fields = tuple(without(headers.fields, *taken))
             for name in taken:
                 head.pop(name, None)
+
+    def _take_astray(self, flow: http.HTTPFlow, exchange: Exchange) -> bool:
+        """Whether a token for this gateway stands where none belongs; it is removed from there."""
+        request = flow.request
+        values = b"\n".join([value for _, value in request.headers.fields])
+        is_basic = exchange.headers.get("authorization", "").lstrip()[:5].lower() == "basic"
+        if _JWT_START not in values and JWT_START not in request.path and not is_basic:
+            return False
+        issuers, audience = self._issuers_of(exchange.policy), exchange.policy.audience
+        astray = [
+            (name, value)
+            for name, value in request.headers.fields
+            if _may_hold(name, value) and holds_token(value.decode("latin-1"), issuers=issuers, audience=audience)
+        ]
+        if astray:
+            request.headers.fields = tuple(each for each in request.headers.fields if each not in astray)
+            for name, _ in astray:
+                exchange.headers.pop(name.decode("latin-1").lower(), None)
+        is_in_path = holds_token(request.path, issuers=issuers, audience=audience)
+        if is_in_path:
+            request.path = "/***"
+        return bool(astray) or is_in_path
 
     def _issuers_of(self, policy: Policy) -> frozenset[str]:
         """Whose bearer tokens are for us: the policy's issuers', and our own."""
@@ -150,6 +181,21 @@ class Identify:
 
 def _policy_changed(status: int) -> Refusal:
     return Refusal.unauthenticated("policy-changed", "the policy changed; show your token again", status=status)
+
+
+def _may_hold(name: bytes, value: bytes) -> bool:
+    """Whether to look into a header for a token that does not belong there."""
+    match name.lower():
+        case b"proxy-authorization":
+            return False
+        case b"authorization":
+            return value.lstrip()[:6].lower() != b"bearer"
+    return _JWT_START in value
+
+
+def _astray() -> Refusal:
+    message = "a token for this gateway stands elsewhere than in Proxy-Authorization or as Authorization's bearer token"
+    return Refusal.unauthenticated("token-astray", message)
 
 
 def _differ(one: Caller, other: Caller) -> bool:
