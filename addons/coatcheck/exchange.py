@@ -19,9 +19,10 @@ from coatcheck.http.target import Target
 from coatcheck.identity.caller import Caller, Verified
 from coatcheck.masking.masker import Masker
 from coatcheck.mcp.call import Call, RequestId
-from coatcheck.mcp.correlation import Conversation
+from coatcheck.mcp.correlation import Conversation, Opened
 from coatcheck.mcp.inspect import Inspected
 from coatcheck.mcp.legacy_sse import FirstEvent, LegacyStream
+from coatcheck.mcp.tasks import TaskOrigin
 from coatcheck.policy.decision import Decision
 from coatcheck.policy.model import Policy, Server
 from coatcheck.sessions.recorder import Recording
@@ -99,6 +100,10 @@ class Exchange:
     stream: "LegacyStream[Exchange] | None" = None
     """In that transport: the stream that this is, or that this POST is answered on."""
     told_on_stream: bool = False
+    opened: tuple[Opened, ...] = ()
+    """The requests that this stream answers: its own, or those of the stream that it resumes."""
+    made_task: TaskOrigin | None = None
+    """The call that made the task which this is about."""
     inspected: Inspected | None = None
     request_id: RequestId | None = None
     observes: bool = False

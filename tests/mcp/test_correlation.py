@@ -13,6 +13,7 @@ from coatcheck.mcp.correlation import (
     AskedOfClient,
     Conversation,
     Correlation,
+    Opened,
     Peers,
 )
 
@@ -94,8 +95,29 @@ def test_what_was_asked_is_answered_once() -> None:
 def test_events_are_known_by_their_exact_id() -> None:
     said = Conversation()
     said.relay_event("7")
-    assert said.knows_event("7")
-    assert not any(map(said.knows_event, ["", "07", "7 ", "8"]))
+    assert said.resume("7") == ()
+    assert {said.resume(one) for one in ("", "07", "7 ", "8")} == {None}
+
+
+def opened(request_id, method, name=None) -> Opened:
+    return Opened(request_id, method, name, "x-1")
+
+
+def test_a_resumed_stream_answers_what_its_event_answered() -> None:
+    said = Conversation()
+    said.relay_event("7", (opened(1, "tools/list"),))
+    said.relay_event("8", (opened(1, "tools/call", "refund"),))
+    assert [said.resume(one)[0].method for one in ("7", "8")] == ["tools/list", "tools/call"]
+
+
+def test_an_id_of_two_kinds_of_request_tells_nothing() -> None:
+    said = Conversation()
+    said.open_request(opened(1, "tools/list"))
+    said.open_request(opened("1", "tools/list"))
+    assert said.open["1"].method == "tools/list"
+    for again in (opened(1, "tools/call", "refund"), opened(1, "tools/list")):
+        said.open_request(again)
+        assert said.open["1"] is None
 
 
 def test_a_state_is_for_the_caller_and_the_call_it_was_given_for() -> None:
@@ -124,7 +146,7 @@ def test_memory_is_bounded_whatever_is_said(steps) -> None:
             case "ask":
                 said.ask(number, SAMPLING)
             case "open":
-                said.open_request(number, "tools/call")
+                said.open_request(opened(number, "tools/call"))
             case _:
                 said.relay_event(str(number))
     assert len(said.asked) <= MAX_ASKED

@@ -1,6 +1,7 @@
 """Tests of proxy/relay.py: what a server says on its own, and whose conversation it is."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, ExchangeId
 from coatcheck.http.target import Target
 from coatcheck.identity.caller import Caller
+from coatcheck.mcp.tasks import TaskOrigin
 from coatcheck.policy.load import load_policy
 from coatcheck.proxy.relay import Relay
 
@@ -327,6 +329,119 @@ def test_a_state_comes_back_from_the_caller_and_for_the_call_it_was_given_for(ta
     for made in (modern(requestState="other"), modern(requestState="sealed", name="delete")):
         assert reason(talk.post, *made) == ("unknown-state", 400)
     assert reason(talk.post, *modern(requestState="sealed"), caller="other", subject="repo:2") == ("unknown-state", 400)
+
+
+# -- tasks ---------------------------------------------------------------------------------------------------------
+
+
+def older(method, **params) -> tuple[dict, dict]:
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, OLDER
+
+
+def newer(method, task_id) -> tuple[dict, dict]:
+    message, headers = modern(method, taskId=task_id)
+    del message["params"]["name"]
+    return message, headers | {"mcp-name": task_id}
+
+
+TASKS = {
+    "2025-11-25": (
+        older("tools/call", name="refund", task={}),
+        {"task": {"taskId": "t-1", "status": "working"}},
+        older,
+    ),
+    "2026-07-28": (modern(), {"resultType": "task", "taskId": "t-1", "status": "working"}),
+}
+OTHER = {"caller": "other", "subject": "repo:2"}
+
+
+def begin_task(talk, version) -> Exchange:
+    made, result = TASKS[version]
+    begun = talk.post(*made)
+    message = {"jsonrpc": "2.0", "id": 1, "result": result}
+    assert talk.relay.read_answer(begun, "tools/call", message) == message
+    return begun
+
+
+def about(version, method, task_id="t-1") -> tuple[dict, dict]:
+    return newer(method, task_id) if version == "2026-07-28" else older(method, taskId=task_id)
+
+
+@pytest.mark.parametrize("version", TASKS)
+def test_a_task_belongs_to_who_called_its_tool_and_tells_which_call_made_it(talk, version) -> None:
+    begun = begin_task(talk, version)
+    asked = talk.post(*about(version, "tasks/get"))
+    assert asked.made_task == TaskOrigin(begun.id, "tools/call", "refund")
+    for method in ("tasks/get", "tasks/cancel"):
+        assert reason(talk.post, *about(version, method), **OTHER) == ("unknown-task", 200)
+        assert reason(talk.post, *about(version, method, "t-2")) == ("unknown-task", 200)
+
+
+def test_a_task_that_a_resumed_stream_told_of_belongs_to_the_call_of_that_stream(talk) -> None:
+    headers = talk.session()
+    call = talk.call(headers)
+    talk.relay.answered(call, "POST", answer(), is_stream=True)
+    call.conversation.relay_event("ev-1", call.opened)
+    talk.relay.answered(talk.call(headers, method="tools/list"), "POST", answer(), is_stream=True)
+    resumed = talk.get(headers | {"last-event-id": "ev-1"})
+    message = {"jsonrpc": "2.0", "id": 1, "result": {"task": {"taskId": "t-1"}}}
+    assert talk.relay.streamed(resumed, message) is message
+    talk.relay.read_answer(resumed, talk.relay.method_of(resumed, message), message)
+    asked = talk.post({"jsonrpc": "2.0", "id": 2, "method": "tasks/result", "params": {"taskId": "t-1"}}, headers)
+    assert (asked.made_task.method, asked.made_task.name) == ("tools/call", "refund")
+
+
+def test_a_list_on_a_resumed_stream_is_a_list_whatever_was_asked_with_its_id_since(talk) -> None:
+    """Its answer, read as that of the later call, would show what the caller may not see."""
+    headers = talk.session()
+    listing = talk.call(headers, method="tools/list")
+    talk.relay.answered(listing, "POST", answer(), is_stream=True)
+    listing.conversation.relay_event("ev-1", listing.opened)
+    talk.relay.answered(talk.call(headers), "POST", answer(), is_stream=True)
+    message = {"jsonrpc": "2.0", "id": 1, "result": {"tools": []}}
+    assert talk.relay.method_of(talk.get(headers | {"last-event-id": "ev-1"}), message) == "tools/list"
+    assert talk.relay.streamed(talk.get(headers), message) is None
+
+
+def test_the_answer_of_a_tool_that_is_not_allowed_any_more_is_denied_and_its_task_can_be_cancelled(talk) -> None:
+    begin_task(talk, "2025-11-25")
+    talk.policy = replace(talk.policy, rules=tuple(rule for rule in talk.policy.rules if rule.id != "tools"))
+    for method in ("tasks/get", "tasks/result"):
+        assert reason(talk.post, *about("2025-11-25", method)) == ("policy-denied", 200)
+    assert talk.post(*about("2025-11-25", "tasks/cancel")).calls
+
+
+def test_a_list_of_tasks_holds_the_callers_own(talk) -> None:
+    begin_task(talk, "2025-11-25")
+    listed = {"jsonrpc": "2.0", "id": 1, "result": {"tasks": [{"taskId": "t-1"}, {"taskId": "t-2"}], "nextCursor": "c"}}
+    for who, kept in (({}, [{"taskId": "t-1"}]), (OTHER, [])):
+        asked = talk.post(*older("tasks/list"), **who)
+        shown = talk.relay.read_answer(asked, "tasks/list", listed)
+        assert shown["result"] == {"tasks": kept, "nextCursor": "c"}
+
+
+def test_a_task_of_another_caller_is_not_told_of_and_nothing_is_asked_in_its_name(talk) -> None:
+    begin_task(talk, "2025-11-25")
+    told = {"jsonrpc": "2.0", "method": "notifications/tasks/status", "params": {"taskId": "t-1", "status": "working"}}
+    related = {"io.modelcontextprotocol/related-task": {"taskId": "t-1"}}
+    ask = ELICIT | {"params": {"message": "?", "_meta": related}}
+    mine, theirs = talk.call(), talk.call(**OTHER)
+    assert talk.relay.streamed(mine, told) is told
+    assert talk.relay.streamed(mine, ask) is ask
+    assert talk.relay.streamed(theirs, told) is None
+    assert talk.relay.streamed(theirs, ask)["method"] == "ping"
+
+
+@pytest.mark.parametrize(("method", "passes"), [("elicitation/create", True), ("sampling/createMessage", False)])
+def test_input_that_a_task_wants_is_decided_wherever_it_is_told(talk, method, passes) -> None:
+    begin_task(talk, "2026-07-28")
+    state = {"taskId": "t-1", "status": "input_required", "inputRequests": {"a": {"method": method, "params": {}}}}
+    got = talk.relay.read_answer(
+        talk.post(*about("2026-07-28", "tasks/get")), "tasks/get", {"jsonrpc": "2.0", "id": 1, "result": state}
+    )
+    assert ("result" in got) is passes
+    told = {"jsonrpc": "2.0", "method": "notifications/tasks", "params": state}
+    assert (talk.relay.streamed(talk.post(*modern()), told) is told) is passes
 
 
 def test_the_versions_a_server_names_are_named_for_it(talk) -> None:

@@ -18,6 +18,7 @@ from coatcheck.identity.caller import Caller
 from coatcheck.identity.session_store import IssuedToken
 from coatcheck.journal.chain import timestamp
 from coatcheck.mcp.call import Call, Json
+from coatcheck.mcp.tasks import TaskOrigin
 from coatcheck.policy.decision import Allow, Decision, Deny, Hold
 
 RUN_CLAIMS = (
@@ -67,14 +68,18 @@ def request_record(
     opened_by: Caller | None = None,
     observed: Decision | None = None,
     shadow: Decision | None = None,
+    made_task: TaskOrigin | None = None,
 ) -> dict[str, Json]:
     """A request about to be forwarded: who, what, under which rules of which policy, who approved it.
 
     `policy` is the policy's SHA-256, `secrets` the names of what will be put in, `digest` the release's;
     `opened_by` opened the tunnel it came in, where that was another than the caller. `observed` is what would have
     been decided, of a gateway that only observes; `shadow` what would have been if the shadow rules acted, where that
-    is something else.
+    is something else. `made_task` is the call that made the task which the request is about.
     """
+    origin: Json = None
+    if made_task is not None:
+        origin = {"exchange": made_task.exchange, "method": made_task.method, "name": made_task.name}
     return {
         "exchange": exchange,
         "caller": None if caller is None else _caller(caller),
@@ -89,6 +94,7 @@ def request_record(
         "opened_by": None if opened_by is None else _caller(opened_by),
         **_beside("observed", observed),
         **_beside("shadow", shadow),
+        **({} if origin is None else {"made_task": origin}),
     }
 
 

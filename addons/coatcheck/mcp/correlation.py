@@ -41,16 +41,26 @@ class AskedOfClient:
     is_denied: bool = False
 
 
+class Opened(NamedTuple):
+    """A request of the client that is answered with a stream: its id, its method, the tool it calls, its exchange."""
+
+    id: RequestId
+    method: str
+    name: str | None
+    exchange: str
+
+
 @dataclass(slots=True, eq=False)
 class Conversation:
     """One session; or, where the server gives no session ids, everything that one caller says to it.
 
-    `asked` by the exact id, `open` by the id as text (clients take 1 and "1" for the same), `events` by digest.
+    `asked` by the exact id, `open` by the id as text (clients take 1 and "1" for the same), None where two requests
+    of different kinds had it; `events` by digest, with the requests that their stream answers.
     """
 
     asked: OrderedDict[RequestId, AskedOfClient] = field(default_factory=OrderedDict)
-    open: OrderedDict[str, str] = field(default_factory=OrderedDict)
-    events: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    open: OrderedDict[str, Opened | None] = field(default_factory=OrderedDict)
+    events: OrderedDict[bytes, tuple[Opened, ...]] = field(default_factory=OrderedDict)
 
     def ask(self, request_id: RequestId, asked: AskedOfClient) -> bool:
         """Notes a request of the server; False where one of the same id still waits."""
@@ -63,17 +73,24 @@ class Conversation:
         """What an answer with this id is the answer to: once, and then no more."""
         return self.asked.pop(request_id, None)
 
-    def open_request(self, request_id: RequestId, method: str) -> None:
-        """Notes a request of the client that is answered with a stream, which may break off."""
-        _keep(self.open, str(request_id), method, MAX_OPEN)
+    def open_request(self, opened: Opened) -> None:
+        """Notes a request of the client that is answered with a stream, which may break off.
 
-    def relay_event(self, event_id: str) -> None:
-        """Notes an event that was passed on to the client."""
-        _keep(self.events, _digest(event_id), None, MAX_EVENTS)
+        An id that had a request of another kind before tells no more what an answer with it answers: a list that was
+        taken for something else would not be filtered.
+        """
+        key = str(opened.id)
+        before = self.open.get(key, opened)
+        is_clear = before is not None and (before.method, before.name) == (opened.method, opened.name)
+        _keep(self.open, key, opened if is_clear else None, MAX_OPEN)
 
-    def knows_event(self, event_id: str) -> bool:
-        """Whether the client may resume after this event."""
-        return _digest(event_id) in self.events
+    def relay_event(self, event_id: str, answers: tuple[Opened, ...] = ()) -> None:
+        """Notes an event that was passed on to the client, on a stream that answers these requests."""
+        _keep(self.events, _digest(event_id), answers, MAX_EVENTS)
+
+    def resume(self, event_id: str) -> tuple[Opened, ...] | None:
+        """The requests that the stream of this event answers; None where the client may not resume after it."""
+        return self.events.get(_digest(event_id))
 
 
 @dataclass(slots=True)

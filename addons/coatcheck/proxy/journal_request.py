@@ -80,6 +80,7 @@ def begin_record(journal: JournalWriter, exchange: Exchange, digest: str) -> asy
         secrets=[credential.name for credential in exchange.swap.credentials] if exchange.swap else (),
         digest=digest,
         opened_by=exchange.opened_by,
+        made_task=exchange.made_task,
         observed=exchange.observed,
         shadow=exchange.shadow,
     )

@@ -212,7 +212,7 @@ class Mask:
             if event.event == ENDPOINT and exchange.is_mcp:
                 return self._begin_stream(flow, exchange, event)
             if event.id is not None and exchange.conversation is not None:
-                exchange.conversation.relay_event(event.id)
+                exchange.conversation.relay_event(event.id, exchange.opened)
             return self._rewritten(exchange, event, event.data) if event.data else event
 
         return rewrite

@@ -8,8 +8,9 @@ Law: an answer on a stream is passed on only where its request was made on this 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from mitmproxy import http
 
@@ -17,18 +18,20 @@ from coatcheck.errors import INVALID_PARAMS, SERVER_FAILED, Refusal
 from coatcheck.exchange import Exchange
 from coatcheck.mcp.answers import error_message
 from coatcheck.mcp.call import Call, Json
-from coatcheck.mcp.correlation import AskedOfClient, Correlation, Peers
+from coatcheck.mcp.correlation import AskedOfClient, Correlation, Opened, Peers
 from coatcheck.mcp.inspect import Inspected, inspect_post, settle_answers
 from coatcheck.mcp.legacy_sse import LegacyStreams
 from coatcheck.mcp.methods import FIRST_STATELESS, METHODS, VERSIONS
 from coatcheck.mcp.request_ids import is_request_id
-from coatcheck.policy.decide import decide, may_ask
+from coatcheck.mcp.tasks import TaskOrigin, Tasks, filter_tasks, made_task
+from coatcheck.policy.decide import decide, may_ask, may_see
 from coatcheck.policy.decision import Allow
 
 SESSION = "mcp-session-id"
 LAST_EVENT = "last-event-id"
 _SESSION_ID = re.compile(r"[!-~]{1,512}")
 _ASKED = frozenset({"jsonrpc", "id", "method", "params"})
+_TASK_ANSWERS = frozenset({"tasks/get", "tasks/result", "tasks/update"})
 _STATEFUL = frozenset({"tools/call", "prompts/get", "resources/read"})
 """The methods that may be answered with `input_required` (2026-07-28, basic/patterns/mrtr)."""
 
@@ -39,6 +42,7 @@ class Relay:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._known = Correlation()
+        self._tasks = Tasks()
         self.streams: LegacyStreams[Exchange] = LegacyStreams()
         self.on_denied: Callable[[Exchange, Refusal, str], None] = lambda _exchange, _refusal, _method: None
         """Called where a server asked what no rule lets it ask, with the method that it asked."""
@@ -65,8 +69,11 @@ class Relay:
         exchange.conversation = found
         if method != "GET":
             headers.pop(LAST_EVENT, None)
-        elif LAST_EVENT in exchange.headers and not found.knows_event(exchange.headers[LAST_EVENT]):
-            raise Refusal("unknown-event", "there is no such event to resume after", status=404)
+        elif LAST_EVENT in exchange.headers:
+            resumed = found.resume(exchange.headers[LAST_EVENT])
+            if resumed is None:
+                raise Refusal("unknown-event", "there is no such event to resume after", status=404)
+            exchange.opened = resumed
 
     def find_stream(self, exchange: Exchange) -> None:
         """The stream that a POST to a message endpoint is answered on, where it is its caller's."""
@@ -89,6 +96,8 @@ class Relay:
         if read.answers:
             take = exchange.conversation.take_answer if exchange.conversation else lambda _: None
             read = settle_answers(read, take)
+        exchange.made_task = self._tasks.check(peers_of(exchange), read.calls, read.value)
+        self._check_tool(exchange, read.calls)
         for call in read.calls:
             state = call.params.get("requestState")
             if not isinstance(state, str) or call.method not in _STATEFUL or not is_stateless(exchange):
@@ -97,6 +106,16 @@ class Relay:
                 message = "the request state is not one that was given for this call"
                 raise Refusal("unknown-state", message, code=INVALID_PARAMS)
         return read
+
+    def _check_tool(self, exchange: Exchange, calls: Sequence[Call]) -> None:
+        """What a task says is its tool's answer: refused where no rule would let the caller call the tool now."""
+        made = exchange.made_task
+        if made is None or made.name is None or exchange.observes or not any(c.method in _TASK_ANSWERS for c in calls):
+            return
+        assert exchange.caller is not None
+        assert exchange.server is not None
+        if not may_see(exchange.policy, exchange.caller, exchange.server, "tools", made.name, now=self._clock()):
+            raise Refusal.denied("policy-denied", f"no rule lets {exchange.caller.name} call the tool of this task")
 
     # -- from the server ---------------------------------------------------------------------------------------
 
@@ -119,9 +138,9 @@ class Relay:
         elif used is not None and (status == 404 or (method == "DELETE" and status < 300)):
             self._known.end(peers_of(exchange), used)
         if is_stream and exchange.conversation is not None:
-            for call in exchange.calls:
-                if call.id is not None:
-                    exchange.conversation.open_request(call.id, call.method)
+            for opened in _opened(exchange):
+                exchange.conversation.open_request(opened)
+                exchange.opened += (opened,)
 
     def streamed(self, exchange: Exchange, message: Json) -> Json | None:
         """One message on a stream: what to pass on; None to drop it."""
@@ -135,18 +154,27 @@ class Relay:
             return message if not is_response or self._is_awaited(exchange, message) else None
         if is_response:
             return None
-        return self._asked(exchange, message) if "id" in message else message
+        if "id" in message:
+            return self._asked(exchange, message)
+        params = message.get("params")
+        is_own = self._tasks.passes(peers_of(exchange), message)
+        return message if is_own and (not isinstance(params, dict) or self._allows_input(exchange, params)) else None
 
     def method_of(self, exchange: Exchange, message: dict[str, Json]) -> str | None:
         """The method that a response answers; None where nothing with its id was asked."""
+        answered = self._answered(exchange, message)
+        return None if answered is None else answered.method
+
+    @staticmethod
+    def _answered(exchange: Exchange, message: dict[str, Json]) -> Opened | None:
         found = message.get("id")
         if not is_request_id(found):
             return None
-        for call in exchange.calls:
-            if call.id is not None and str(call.id) == str(found):  # clients take 1 and "1" for the same
-                return call.method
-        is_push = not any(call.id is not None for call in exchange.calls)
-        return exchange.conversation.open.get(str(found)) if is_push and exchange.conversation else None
+        own = _opened(exchange)
+        for opened in own or exchange.opened:
+            if str(opened.id) == str(found):  # clients take 1 and "1" for the same
+                return opened
+        return exchange.conversation.open.get(str(found)) if not own and exchange.conversation else None
 
     def read_answer(self, exchange: Exchange, method: str | None, message: dict[str, Json]) -> dict[str, Json]:
         """Notes what an answer says about the conversation: versions, and states that will come back.
@@ -157,23 +185,40 @@ class Relay:
         if not isinstance(result, dict) or exchange.server is None:
             return message
         versions = result.get("supportedVersions")
+        if method in ("initialize", "server/discover"):
+            self._tasks.learn_support(exchange.server.name, result.get("capabilities"))
         if method == "server/discover" and isinstance(versions, list):
             known = tuple(one for one in versions if isinstance(one, str) and one in VERSIONS)
             self._known.learn_versions(exchange.server.name, known)
-        if result.get("resultType") != "input_required":
-            return message
-        asks = result.get("inputRequests")
-        for asked in asks.values() if isinstance(asks, dict) else ():
-            name = asked.get("method") if isinstance(asked, dict) else None
-            if not isinstance(asked, dict) or not isinstance(name, str) or not self._allows(exchange, name, asked):
-                denial = Refusal.denied("policy-denied", "the server asked for what no rule lets it ask")
-                self.on_denied(exchange, denial, _known(name))
-                return error_message(message.get("id"), denial)
+        if not self._allows_input(exchange, result):
+            denial = Refusal.denied("policy-denied", "the server asked for what no rule lets it ask")
+            return error_message(message.get("id"), denial)
+        self._read_tasks(exchange, message, result)
+        if method == "tasks/list":
+            owns = partial(self._tasks.owns, peers_of(exchange))
+            message = {**message, "result": filter_tasks(result, owns)}
         state = result.get("requestState")
         if isinstance(state, str):
             for call in exchange.calls:
                 self._known.give_state(peers_of(exchange), state, call.method, call.name)
         return message
+
+    def _allows_input(self, exchange: Exchange, asking: dict[str, Json]) -> bool:
+        """Whether the policy lets the server ask everything that it asks by `inputRequests` (2026-07-28)."""
+        asks = asking.get("inputRequests")
+        for asked in asks.values() if isinstance(asks, dict) else ():
+            name = asked.get("method") if isinstance(asked, dict) else None
+            if not isinstance(asked, dict) or not isinstance(name, str) or not self._allows(exchange, name, asked):
+                denial = Refusal.denied("policy-denied", "the server asked for what no rule lets it ask")
+                self.on_denied(exchange, denial, _known(name))
+                return False
+        return True
+
+    def _read_tasks(self, exchange: Exchange, message: dict[str, Json], result: dict[str, Json]) -> None:
+        """Notes the task that an answer brings in the place of a result."""
+        asked, task_id = self._answered(exchange, message), made_task(result)
+        if asked is not None and task_id is not None and not asked.method.startswith("tasks/"):
+            self._tasks.give(peers_of(exchange), task_id, TaskOrigin(asked.exchange, asked.method, asked.name))
 
     def _is_awaited(self, exchange: Exchange, message: dict[str, Json]) -> bool:
         """A response to what was asked; an error may also name no request (JSON-RPC 2.0 section 5)."""
@@ -188,7 +233,7 @@ class Relay:
             return None  # from 2026-07-28 on, a server asks only by its answer (`inputRequests`)
         assert is_request_id(request_id)
         assert isinstance(method, str)
-        is_allowed = self._allows(exchange, method, message)
+        is_allowed = self._tasks.passes(peers_of(exchange), message) and self._allows(exchange, method, message)
         if not exchange.conversation.ask(request_id, AskedOfClient(method, not is_allowed)):
             return None
         if not is_allowed:
@@ -222,6 +267,15 @@ def peers_of(exchange: Exchange) -> Peers:
     assert exchange.server is not None
     caller = exchange.caller
     return Peers(caller.name, caller.issuer, caller.subject, exchange.server.name)
+
+
+def _opened(exchange: Exchange) -> tuple[Opened, ...]:
+    """The requests of this exchange that are answered by their ids."""
+    return tuple(
+        Opened(call.id, call.method, call.name if call.method == "tools/call" else None, exchange.id)
+        for call in exchange.calls
+        if call.id is not None
+    )
 
 
 def _known(method: object) -> str:
