@@ -102,6 +102,44 @@ def test_a_response_may_be_signed_too_and_its_signature_proves_nothing():
     assert refusal(twice) == "token-malformed"
 
 
+def test_a_signature_stands_behind_the_issuer_and_nowhere_else():
+    """It is cut out before what it signs is looked at, so that it would verify in any place."""
+    for at in (0, 2, 3, 100):
+        made = parse(GOOD)
+        signature = find(made, "ds:Signature")
+        made.remove(signature)
+        made.insert(at, signature)
+        assert refusal(made) == "token-malformed", at
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b'<?xml version="1.0" encoding="utf-16"?>' + GOOD, id="said to be UTF-16"),
+        pytest.param(b'<?xml version="1.0" encoding="utf-7"?>' + GOOD, id="said to be UTF-7"),
+        pytest.param(b'<?xml version="1.0" encoding="ISO-8859-1"?>' + GOOD, id="said to be Latin-1"),
+        pytest.param(b'<?xml version="1.1"?>' + GOOD, id="XML 1.1"),
+        pytest.param(GOOD.decode().encode("utf-16"), id="UTF-16"),
+        pytest.param(GOOD.decode().encode("utf-32"), id="UTF-32"),
+        pytest.param(b"\xef\xbb\xbf" + GOOD, id="a byte order mark"),
+        pytest.param(b"\n" + GOOD, id="a line end first"),
+        pytest.param(GOOD + b"<!-- x -->", id="a comment behind it"),
+        pytest.param(GOOD + GOOD, id="twice"),
+        pytest.param(GOOD.replace(b">shop-ci<", b">shop<!-- -->-ci<"), id="a comment in a text"),
+        pytest.param(GOOD.replace(b">shop-ci<", b"><![CDATA[shop-ci]]><"), id="a CDATA section"),
+        pytest.param(GOOD.replace(b">shop-ci<", b">&shop;<"), id="an entity"),
+        pytest.param(GOOD.replace(b">shop-ci<", b">shop-ci&#0;<"), id="a NUL by its number"),
+        pytest.param(b"<e:Envelope xmlns:e='urn:e'>" + GOOD + b"</e:Envelope>", id="in an envelope"),
+    ],
+)
+def test_another_form_of_the_same_text_is_refused(data):
+    with pytest.raises(Refusal) as refused:
+        verify(data)
+    assert (refused.value.status, refused.value.reason) == (401, "token-malformed")
+    assert verify(b'<?xml version="1.0" encoding="UTF-8"?>' + GOOD + b"\n") == VERIFIED
+    assert verify(GOOD.replace(b">shop-ci<", b">shop&#45;ci<")) == VERIFIED
+
+
 def test_a_second_signature_elsewhere_is_refused():
     for place in ("saml:Subject", "ds:Signature", "ds:X509Data"):
         made = parse(GOOD)

@@ -468,6 +468,7 @@ ASTRAY = {
     "a cookie": lambda t: {"Cookie": f"a=b; token={t}; c=d"},
     "basic credentials for the server": lambda t: {"Authorization": basic(t)},
     "another scheme": lambda t: {"Authorization": f"Token {t}"},
+    "another scheme that begins alike": lambda t: {"Authorization": f"Bearer{t}"},
     "among words": lambda t: {"User-Agent": f"agent ({t})"},
 }
 

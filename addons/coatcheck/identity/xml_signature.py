@@ -91,6 +91,8 @@ def _check_shape(root: Element, signed: Element) -> None:
     around = root.all(f"{DS}Signature") if root is not signed else ()
     if len(own) != 1 or len(around) > 1 or len(signatures) != 1 + len(around):
         raise _malformed("more than one signature")
+    if signed.children[1:2] != own:  # SAML Core 2.3.3: behind the Issuer, where every reader looks for it
+        raise _malformed("a signature in another place")
     _check_ids(root)
     info, value = _signature_parts(own[0])
     method, reference = _signed_info(info)

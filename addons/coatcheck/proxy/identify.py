@@ -189,7 +189,8 @@ def _may_hold(name: bytes, value: bytes) -> bool:
         case b"proxy-authorization":
             return False
         case b"authorization":
-            return value.lstrip()[:6].lower() != b"bearer"
+            scheme, rest = value.lstrip()[:6].lower(), value.lstrip()[6:7]
+            return scheme != b"bearer" or rest.isalnum()
     return _JWT_START in value
 
 
