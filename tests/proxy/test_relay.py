@@ -345,11 +345,7 @@ def newer(method, task_id) -> tuple[dict, dict]:
 
 
 TASKS = {
-    "2025-11-25": (
-        older("tools/call", name="refund", task={}),
-        {"task": {"taskId": "t-1", "status": "working"}},
-        older,
-    ),
+    "2025-11-25": (older("tools/call", name="refund", task={}), {"task": {"taskId": "t-1", "status": "working"}}),
     "2026-07-28": (modern(), {"resultType": "task", "taskId": "t-1", "status": "working"}),
 }
 OTHER = {"caller": "other", "subject": "repo:2"}
