@@ -139,14 +139,24 @@ def _what(record: dict[str, Json]) -> Json:
     return None
 
 
+_BESIDE = (("observed", "observed only, else"), ("shadow", "with shadow rules"))
+"""Other decisions in a record than the one that was applied, and what they are called here."""
+
+
+def _decided(decision: Json) -> str | None:
+    """A decision in a few words."""
+    if not isinstance(decision, dict):
+        return None
+    rules = decision.get("rules")
+    named = ", ".join(map(str, rules)) if isinstance(rules, list) else ""
+    return f"{decision.get('effect')} ({named})" if named else str(decision.get("effect"))
+
+
 def _how(record: dict[str, Json]) -> Json:
-    """How it was decided or ended, in a few words."""
-    decision = record.get("decision")
-    if isinstance(decision, dict):
-        rules = decision.get("rules")
-        named = ", ".join(map(str, rules)) if isinstance(rules, list) else ""
-        return f"{decision.get('effect')} ({named})" if named else decision.get("effect")
-    for field in ("outcome", "reason", "event", "ending", "error"):
-        if record.get(field) is not None:
-            return record[field]
-    return None
+    """How it was decided or ended, in a few words, and what would have been decided otherwise."""
+    decision = _decided(record.get("decision"))
+    fields = (record.get(field) for field in ("outcome", "reason", "event", "ending", "error"))
+    how = decision if decision is not None else next((value for value in fields if value is not None), None)
+    others = ((word, _decided(record.get(field))) for field, word in _BESIDE)
+    beside = [f"{word} {other}" for word, other in others if other not in (None, decision)]
+    return "; ".join([str(how), *beside]) if beside else how

@@ -46,6 +46,25 @@ def test_tail_shows_the_last_records_escaped(state):
     assert "\u202e" not in result.output
 
 
+def test_what_would_have_been_decided_stands_beside_what_was(state, clock):
+    allow, deny = ({"effect": effect, "rules": [effect + "s"]} for effect in ("allow", "deny"))
+    tape = Tape(state.journal)
+    tape.open(clock())
+    for kind, fields in [
+        ("request", {"decision": {"effect": "allow", "rules": []}, "observed": deny}),
+        ("request", {"decision": allow, "observed": allow, "shadow": deny}),
+        ("refusal", {"reason": "policy-denied", "shadow": allow}),
+    ]:
+        tape.append([(kind, encode_fields(fields))], clock())
+    tape.close()
+    lines = run(state, "tail", "-n", "3").output.splitlines()[1:]
+    assert [line.rstrip().split("  ")[-1] for line in lines] == [
+        "allow; observed only, else deny (denys)",
+        "allow (allows); with shadow rules deny (denys)",
+        "policy-denied; with shadow rules allow (allows)",
+    ]
+
+
 def test_tail_as_json_gives_whole_records(state):
     (record,) = json.loads(run(state, "tail", "-n", "1", "--json").output)
     assert (record["kind"], record["reason"], len(record["hash"])) == ("refusal", "policy-denied", 64)
