@@ -149,6 +149,7 @@ def build(settings: Settings) -> Parts:
     ReadBody(record.refused_head).install()
     read_answer.install()
     identify = Identify(live, exchanges, tunnels, sessions)
+    cut_changed, cut_denied = CutChanged(handlers, hang_up.cut), CutDenied(live, exchanges, tunnels, hang_up.cut)
     stages = [
         hang_up,
         read_head,
@@ -166,6 +167,7 @@ def build(settings: Settings) -> Parts:
         JournalRequest(live, exchanges, journal, scrubbers),
         legacy_sse,
         mask,
+        cut_denied,
         record,
         ReleaseRequest(exchanges),
     ]
@@ -173,14 +175,13 @@ def build(settings: Settings) -> Parts:
     used, note = UsedTokens(engine), _note("issued", journal)
     exchange = TokenExchange(live, sessions, used, note, record.refused_token, verify_assertion)
     control = ControlPort(live, approvals, metrics, hold.vote, exchange.routes())
-    cut_changed, cut_denied = CutChanged(handlers, hang_up.cut), CutDenied(exchanges, tunnels, hang_up.cut)
 
     def changed(old: Policy, new: Policy) -> None:
         """What was remembered goes with the policy it was remembered under."""
         sessions.forget()
         identify.forget()
         cut_changed.run(old, new)
-        cut_denied.run(new)
+        cut_denied.run()
 
     watch = PolicyWatch(settings, live, keys, journal, lockdown.same_gateway_urls(settings, policy), changed)
     return Parts(

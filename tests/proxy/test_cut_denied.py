@@ -9,6 +9,7 @@ from mitmproxy.test import tflow
 
 from coatcheck.exchange import Exchange, ExchangeId, Tunnel
 from coatcheck.identity.caller import Caller
+from coatcheck.live import Live
 from coatcheck.mcp.call import Call
 from coatcheck.mcp.inspect import Inspected
 from coatcheck.policy.load import load_policy
@@ -60,7 +61,7 @@ class Scene:
 
     def run(self, policy) -> tuple[bool, bool]:
         """Whether the stream, and the tunnel, was cut."""
-        CutDenied(self.exchanges, self.tunnels, self.cut.append).run(policy)
+        CutDenied(Live(policy, None, None), self.exchanges, self.tunnels, self.cut.append).run()
         return self.flow.client_conn in self.cut, self.client in self.cut
 
 
@@ -113,3 +114,18 @@ def test_of_a_gateway_that_only_observes_nothing_is_cut_but_for_its_token(scene)
     scene.stream.observes = True
     assert scene.run(scene.load(TEXT.replace("[watch]", "[other]"))) == (False, False)
     assert scene.run(scene.load(TEXT.replace("{sub: bot}}\nreviewers", "{sub: other}}\nreviewers")))[0]
+
+
+@pytest.mark.parametrize("now", ["same", "denies", "allows"])
+def test_a_stream_that_begins_after_the_change_is_no_exception(scene, now) -> None:
+    texts = {"denies": TEXT.replace("[watch]", "[other]"), "allows": TEXT + "# another\n"}
+    live = Live(scene.old if now == "same" else scene.load(texts[now]), None, None)
+    CutDenied(live, scene.exchanges, scene.tunnels, scene.cut.append).responseheaders(scene.flow)
+    assert scene.cut == ([scene.flow.client_conn] if now == "denies" else [])
+
+
+def test_an_answer_that_is_no_stream_is_given_to_who_asked_before_the_change(scene) -> None:
+    scene.stream.streaming = False
+    live = Live(scene.load(TEXT.replace("[watch]", "[other]")), None, None)
+    CutDenied(live, scene.exchanges, scene.tunnels, scene.cut.append).responseheaders(scene.flow)
+    assert scene.cut == []

@@ -6,6 +6,7 @@ have approved goes on: it was allowed, or approved, when it began.
 
 from collections.abc import Callable
 
+from mitmproxy import http
 from mitmproxy.connection import Client
 
 from coatcheck.errors import Refusal
@@ -13,7 +14,7 @@ from coatcheck.exchange import Exchange, Exchanges, Tunnels
 from coatcheck.identity.caller import Verified
 from coatcheck.identity.match import match_identity
 from coatcheck.identity.verify import trusts_alike
-from coatcheck.live import utc_now
+from coatcheck.live import Live, utc_now
 from coatcheck.policy.decide import decide
 from coatcheck.policy.decision import Deny
 from coatcheck.policy.model import Policy
@@ -21,18 +22,29 @@ from coatcheck.proxy.under_way import under_way
 
 
 class CutDenied:
-    """Run after every change of the policy. `cut` ends a client's connection."""
+    """Run after every change of the policy, and a stage for what begins to stream after one. `cut` ends a client's
+    connection.
+    """
 
-    def __init__(self, exchanges: Exchanges, tunnels: Tunnels, cut: Callable[[Client], None]) -> None:
+    def __init__(self, live: Live, exchanges: Exchanges, tunnels: Tunnels, cut: Callable[[Client], None]) -> None:
+        self._live = live
         self._exchanges = exchanges
         self._tunnels = tunnels
         self._cut = cut
 
-    def run(self, policy: Policy) -> None:
-        """Cuts whatever is under way that `policy` would not let begin."""
+    def run(self) -> None:
+        """Cuts whatever is under way that the policy in force would not let begin."""
         for client, exchange, verified in under_way(self._exchanges, self._tunnels):
-            if not _may_go_on(policy, exchange, verified):
+            if not _may_go_on(self._live.policy, exchange, verified):
                 self._cut(client)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """The same of a stream whose request was sent under an older policy."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or not exchange.streaming or exchange.policy is self._live.policy:
+            return
+        if exchange.caller is None or not _may_go_on(self._live.policy, exchange, exchange.caller.verified):
+            self._cut(flow.client_conn)
 
 
 def _may_go_on(policy: Policy, exchange: Exchange, verified: Verified) -> bool:
