@@ -15,6 +15,7 @@ from coatcheck_cli.options import policy_option, state_option
 
 @click.command
 @policy_option(required=True)
+@click.option("--policy-sha256", metavar="HEX", help="Take only the policy with this sha256.")
 @state_option
 @click.option("--listen", envvar="COATCHECK_LISTEN", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT")
 @click.option("--control", envvar="COATCHECK_CONTROL", default="127.0.0.1:8082", show_default=True, metavar="HOST:PORT")
@@ -27,6 +28,7 @@ from coatcheck_cli.options import policy_option, state_option
 def run(
     *,
     policy: Path,
+    policy_sha256: str | None,
     state: StateDirectory,
     listen: str,
     control: str,
@@ -39,6 +41,7 @@ def run(
     host, port = parse_address(listen, where="--listen")
     settings = {
         "coatcheck_policy": str(policy.absolute()),
+        "coatcheck_policy_sha256": policy_sha256 or "",
         "coatcheck_state": str(state.root),
         "coatcheck_control": control,
         "coatcheck_reverse": ",".join(reverse),

@@ -36,7 +36,14 @@ BESIDE_THE_WIRE = [
     "hang_up.server_disconnected",
 ]  # fmt: skip
 """What decides nothing: a fault there changes nothing for the call, or ends it."""
-AFTER_THE_WIRE = ["mask.responseheaders", "legacy_sse.response", "mask.response", "limit.response", "record.response"]
+AFTER_THE_WIRE = [
+    "mask.responseheaders",
+    "cut_denied.responseheaders",
+    "legacy_sse.response",
+    "mask.response",
+    "limit.response",
+    "record.response",
+]
 
 
 class Caller(threading.Thread):
