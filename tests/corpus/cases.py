@@ -159,6 +159,10 @@ CASES: dict[str, Case] = {
     "MCP-40": Case("another caller's session or event", "404"),
     "MCP-41": Case("another web origin, or null", "403"),
     "MCP-43": Case("a list that shows more than is allowed", "filtered; each call decided anew"),
+    "MCP-44": Case(
+        "a tool that says what a terminal or a reader would act on, or a placeholder",
+        "forwarded as it is; shown escaped to reviewers, in logs and in the journal",
+    ),
     "MCP-46": Case("a server that asks the client", "only what a rule allows; else the server gets an error"),
     "MCP-47": Case("an answer that is neither JSON nor a stream", "502"),
     "POL-01": Case("a misspelt key, of a file, a section or a rule", "does not load, with its place and a suggestion"),
