@@ -255,7 +255,7 @@ class Gateway:
         except CoatcheckError as error:
             _refuse_start(error)
         if app := getattr(ctx.master, "app", None):
-            console.lock(app)
+            console.lock(app, ctx.options.web_host)
         note = _note("revoked", parts.journal)
         watch_sessions = parts.sessions.watch(parts.live.problems, note, parts.cut_revoked.run)
         watches = (

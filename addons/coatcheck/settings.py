@@ -36,7 +36,11 @@ OPTIONS = (
     Option("policy", "", "The policy: a YAML file, or a folder of them."),
     Option("state", "~/.local/state/coatcheck", "The state directory, made by `coatcheck init`."),
     Option("control", "127.0.0.1:8082", "Where health, metrics and approvals are served."),
-    Option("web_password_file", "", "A file with the password of mitmweb; else a random one stands in the log."),
+    Option(
+        "web_password_file",
+        "",
+        "A file with the password of mitmweb; else a random one is put into the state directory.",
+    ),
     Option("reverse", "", "Gateway URLs: NAME=HOST:PORT, several separated by commas."),
     Option("policy_sha256", "", "The sha256 the policy must have, as `coatcheck policy check` prints it; else any."),
     Option("observe", "false", "true: enforce nothing but who callers are; note what would have been decided."),

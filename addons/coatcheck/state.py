@@ -44,6 +44,11 @@ class StateDirectory:
         """The master key, where `coatcheck init` made one."""
         return self.root / "master.key"
 
+    @property
+    def web_password(self) -> Path:
+        """The password of mitmweb, made at each start where the operator gave none."""
+        return self.root / "web-password"
+
     def create(self) -> None:
         """Makes the directory and its folders, 0700; keeps what is there. Raises `StateError`."""
         for folder in (self.root, self.journal, self.sessions, self.ca):

@@ -3,15 +3,8 @@
 Law: an id is shown by a test marked with it, by a test named in `SHOWN_ELSEWHERE`, or is in `NOT_APPLICABLE`.
 """
 
-from typing import NamedTuple
-
-
-class Case(NamedTuple):
-    """What is sent, and what must come of it."""
-
-    sent: str
-    required: str
-
+import cases_stored
+from cases_stored import Case
 
 CASES: dict[str, Case] = {
     "HTTP-01": Case("bytes that are neither HTTP nor TLS, in a tunnel", "closed, nothing sent, recorded"),
@@ -266,3 +259,7 @@ NOT_APPLICABLE: dict[str, str] = {
     "HTTP-23": "HTTP/2 is off on both sides; what is tested is that it is never agreed on",
 }
 """Cases that cannot arise here, and why; the tests named beside them show that."""
+
+CASES |= cases_stored.CASES
+SHOWN_ELSEWHERE |= cases_stored.SHOWN_ELSEWHERE
+NOT_APPLICABLE |= cases_stored.NOT_APPLICABLE

@@ -43,7 +43,7 @@ def test_requests_in_flight_over_the_limit_are_refused(strict) -> None:
     assert is_served(strict)
 
 
-@pytest.mark.attack("HTTP-71")
+@pytest.mark.attack("HTTP-71", "APPR-26")
 def test_held_calls_over_the_limit_are_refused_and_take_nothing_from_it(strict) -> None:
     clients = [strict.tunnel() for _ in range(MOST + 4)]
     before = strict.api.mark()

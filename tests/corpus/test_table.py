@@ -12,7 +12,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_case_is_shown_by_a_test() -> None:
-    assert [case_id for case_id in CASES if not table.shown_by()[case_id]] == []
+    shown = table.shown_by()
+    assert [case_id for case_id in CASES if not shown[case_id] and case_id not in NOT_APPLICABLE] == []
+
+
+def test_a_reason_names_a_case_and_is_not_empty() -> None:
+    assert NOT_APPLICABLE.keys() <= CASES.keys()
+    assert all(NOT_APPLICABLE.values())
 
 
 def test_every_mark_names_a_case() -> None:

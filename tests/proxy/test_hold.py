@@ -421,6 +421,22 @@ async def test_mitmwebs_buttons_are_its_reviewers_votes(desk, act, state) -> Non
     assert desk.state_of(flow) == state
 
 
+@pytest.mark.parametrize("edit", EDITS)
+async def test_resuming_an_edited_call_in_mitmweb_approves_neither_it_nor_the_call_as_it_was(desk, edit) -> None:
+    flow = desk.flow(call(order="A-1"))
+    task = await desk.held(flow)
+    EDITS[edit](flow)
+    flow.resume()
+    assert (await refused(task)).reason == "changed-while-held"
+    approval = desk.approvals.get(desk.exchanges[flow].approval)
+    assert (approval.state, approval.votes) == ("withdrawn", ())
+    again = desk.flow(call(order="A-1"))
+    task = await desk.held(again)
+    assert desk.exchanges[again].approval != desk.exchanges[flow].approval
+    await desk.vote(again)
+    await asyncio.wait_for(task, 5)
+
+
 async def test_mitmweb_decides_nothing_where_it_is_no_reviewer(desk) -> None:
     desk.live.policy = desk.policy({"reviewers: [desk, console]": "reviewers: [desk]"})
     flow = desk.flow(call())

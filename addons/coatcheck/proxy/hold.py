@@ -25,7 +25,7 @@ from coatcheck.approvals.reviewers import mitmweb_reviewer
 from coatcheck.approvals.store import ApprovalStore
 from coatcheck.control.metrics import Metrics
 from coatcheck.errors import APPROVAL_DENIED, GATEWAY_FAULT, JournalError, Refusal
-from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.exchange import Digest, Exchange, Exchanges
 from coatcheck.identity.match import match_identity
 from coatcheck.identity.session_tokens import SessionTokens
 from coatcheck.identity.verify import trusts_alike
@@ -52,9 +52,11 @@ class Held:
 
     flow: http.HTTPFlow
     approval: Approval
+    shown: Digest
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     state: ApprovalState = "pending"
     has_left: bool = False
+    was_edited: bool = False
 
     def settle(self, state: ApprovalState) -> None:
         """Ends the wait."""
@@ -100,13 +102,16 @@ class HoldCall:
         shown = digest_of(flow.request)
         approval = await self._ask(exchange, exchange.decision, shown)
         exchange.approval = approval.id
-        held = Held(flow, approval, state=approval.state)
+        held = Held(flow, approval, shown, state=approval.state)
         if approval.state == "pending":
             await self._wait(held, exchange)
         if self._live.is_draining:
             raise Refusal(
                 "shutting-down", "the gateway is shutting down", status=503, code=GATEWAY_FAULT, retryable=True
             )
+        if held.was_edited:
+            await self._withdraw(approval)
+            raise _changed("the request was changed while it was held", exchange)
         if held.state == "approved":
             if exchange.caller is not None and exchange.caller.exchanged is not None:  # it may have been revoked since
                 await self._sessions.renew(exchange.caller.exchanged.jti, self._live.policy, now=utc_now())
@@ -205,6 +210,10 @@ class HoldCall:
             held.flow.comment = f"held {held.approval.id}: mitmweb is no reviewer of this call"
             self._show(held.flow)
             return
+        if not was_killed and not _is_as_shown(held):
+            held.was_edited = True  # resumed is the edit, and not the call that was asked about
+            held.settle("pending")
+            return
         now = utc_now()
         vote = Vote(reviewer.name, reviewer.mitmweb, "deny" if was_killed else "approve", now, "in mitmweb")
         try:
@@ -240,8 +249,7 @@ class HoldCall:
         """Turns the state into passage, used up exactly once, or a refusal."""
         approval, now = held.approval, utc_now()
         if held.has_left:
-            if all(other.approval.id != approval.id for other in self._held):
-                await self._settle(approval, "withdrawn", now)
+            await self._withdraw(approval)
             raise Refusal("client-left", "the client left while its call was held", status=499, approval=approval.id)
         if held.state == "pending" and _utc(approval.expires_at) <= now:
             await self._settle(approval, "expired", now)
@@ -256,6 +264,11 @@ class HoldCall:
         elif held.state == "denied":
             await self._journal_step("denied", approval)
         raise refusal_for(approval, held.state)
+
+    async def _withdraw(self, approval: Approval) -> None:
+        """Takes back a question that nobody waits for any more."""
+        if all(other.approval.id != approval.id for other in self._held):
+            await self._settle(approval, "withdrawn", utc_now())
 
     async def _settle(self, approval: Approval, state: Literal["expired", "withdrawn"], now: datetime) -> None:
         await asyncio.to_thread(self._approvals.settle, approval.id, state, now=now, record=self._recorder(state))
@@ -315,6 +328,13 @@ def calls_digest(exchange: Exchange) -> str:
     if len(exchange.calls) == 1:
         return exchange.calls[0].digest
     return hashlib.sha256("".join(call.digest for call in exchange.calls).encode()).hexdigest()
+
+
+def _is_as_shown(held: Held) -> bool:
+    try:
+        return digest_of(held.flow.request) == held.shown
+    except ValueError:  # an edit that cannot be sent at all
+        return False
 
 
 def _let_go(flow: http.HTTPFlow) -> None:

@@ -5,7 +5,10 @@ refuses to start; while running, every change is vetoed. mitmproxy's defaults ar
 enforcement: `rawtcp`, for one, would relay what does not look like HTTP past every hook.
 """
 
+import logging
+import os
 import re
+import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,9 @@ from mitmproxy.options import Options
 from coatcheck.errors import CoatcheckError, Problem
 from coatcheck.policy.model import Policy, Server
 from coatcheck.settings import OPTIONS, Settings, check_names
+from coatcheck.state import open_private
+
+logger = logging.getLogger("coatcheck")
 
 FORCED: Mapping[str, Any] = {
     "rawtcp": False,
@@ -138,9 +144,21 @@ def computed(options: Options, settings: Settings, servers: Mapping[str, Server]
         name = f"[{server.host}]" if ":" in server.host else server.host
         modes.append(f"reverse:{server.scheme}://{name}:{server.port}@{entry.host}:{entry.port}")
     follows: dict[str, Any] = {"mode": modes, "listen_host": host, "confdir": str(settings.state.ca)}
-    if settings.web_password_file is not None and "web_password" in options:
-        follows["web_password"] = _first_line(settings.web_password_file)
+    if "web_password" in options:
+        if settings.web_password_file is not None:
+            follows["web_password"] = _first_line(settings.web_password_file)
+        elif not options.web_password:
+            follows["web_password"] = _made_password(settings.state.web_password)
     return follows
+
+
+def _made_password(path: Path) -> str:
+    """A random password, left in a private file: mitmweb would make one itself and write it to the log."""
+    password = secrets.token_urlsafe(24)
+    with os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
+        file.write(f"{password}\n")
+    logger.info("mitmweb's password is in %s", path)
+    return password
 
 
 def _first_line(path: Path) -> str:
