@@ -1,5 +1,6 @@
 import itertools
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -16,6 +17,10 @@ def events_of(stream, **options):
     return seen
 
 
+class Unwanted(Exception):
+    pass
+
+
 def rewritten(pieces, rewrite=lambda event: event, **options):
     """What leaves, and whether the stream failed."""
     rewriter = SseRewriter(rewrite, **options)
@@ -23,8 +28,8 @@ def rewritten(pieces, rewrite=lambda event: event, **options):
     try:
         for piece in pieces:
             out += rewriter.feed(piece)
-    except SseError as error:
-        return out + error.before, True
+    except (SseError, Unwanted):
+        return out + rewriter.before, True
     return out + rewriter.finish(), False
 
 
@@ -134,6 +139,29 @@ lines = st.sampled_from(
 )
 line_ends = st.sampled_from([b"\n", b"\r", b"\r\n"])
 streams = st.lists(st.tuples(lines, line_ends), max_size=14).map(lambda pairs: b"".join(a + b for a, b in pairs))
+
+
+def changing(event):
+    """A rewrite that changes, drops and refuses."""
+    match event.data:
+        case "y":
+            return None
+        case "b":
+            raise Unwanted
+        case "x":
+            return replace(event, data="something\nelse")
+        case _:
+            return event
+
+
+@settings(max_examples=150)
+@given(streams, st.lists(st.integers(0, 200), max_size=20))
+@example(b"data: x\n\ndata: b\n\ndata: x\n\n", [3])
+def test_what_is_changed_dropped_or_refused_depends_on_the_bytes_alone_too(stream, cuts):
+    places = sorted({0, *(cut for cut in cuts if cut < len(stream)), len(stream)})
+    whole = rewritten([stream], changing)
+    assert rewritten([stream[a:b] for a, b in itertools.pairwise(places)], changing) == whole
+    assert rewritten([stream[at : at + 1] for at in range(len(stream))], changing) == whole
 
 
 @settings(max_examples=150)

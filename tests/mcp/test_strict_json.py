@@ -166,6 +166,61 @@ def test_what_is_written_reads_back_the_same(value, ascii_only):
     assert parse_json(json.dumps(value, ensure_ascii=ascii_only, indent=1).encode()) == value
 
 
+ESCAPES = {'"': '\\"', "\\": "\\\\", "/": "\\/", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+spaces = st.text(" \t\r\n", max_size=2)
+
+
+@st.composite
+def written(draw, value):
+    """A JSON text of the value, as any writer may write it: white space, escapes, members in their order."""
+    match value:
+        case str():
+            return '"' + "".join(draw(written_character(character)) for character in value) + '"'
+        case list():
+            items = ",".join(draw(spaces) + draw(written(item)) + draw(spaces) for item in value)
+            return f"[{items or draw(spaces)}]"
+        case dict():
+            pairs = (
+                f"{draw(spaces)}{draw(written(name))}{draw(spaces)}:{draw(spaces)}{draw(written(one))}"
+                for name, one in value.items()
+            )
+            return "{" + (",".join(pairs) or draw(spaces)) + "}"
+        case _:
+            return json.dumps(value)
+
+
+def written_character(character):
+    code = ord(character)
+    units = [code] if code < 0x10000 else [0xD800 + ((code - 0x10000) >> 10), 0xDC00 + ((code - 0x10000) & 0x3FF)]
+    escaped = "".join(f"\\u{unit:04x}" for unit in units)
+    ways = [escaped, escaped.upper().replace("\\U", "\\u")]
+    if character in ESCAPES:
+        ways.append(ESCAPES[character])
+    if code >= 0x20 and character not in '"\\':
+        ways.append(character)
+    return st.sampled_from(ways)
+
+
+def exactly(value):
+    """A value so that 1, 1.0, true and "1" all differ, and members keep their order."""
+    match value:
+        case dict():
+            return [(name, exactly(one)) for name, one in value.items()]
+        case list():
+            return [exactly(one) for one in value]
+        case _:
+            return (type(value).__name__, repr(value))
+
+
+@given(values.flatmap(lambda value: st.tuples(st.just(value), written(value))))
+def test_the_canonical_form_is_one_for_every_way_of_writing_a_value_and_means_the_same(made):
+    value, text = made
+    canonical = dump_json(parse_json(text.encode()))
+    assert canonical == dump_json(value)
+    assert dump_json(parse_json(canonical)) == canonical
+    assert exactly(json.loads(canonical)) == exactly(json.loads(text)) == exactly(parse_json(text.encode()))
+
+
 @settings(max_examples=100)
 @given(st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True))
 def test_a_number_keeps_its_value_or_is_refused(literal):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from coatcheck.identity.caller import Caller
 from coatcheck.mcp.call import Call
 from coatcheck.policy.conditions import compile_condition
-from coatcheck.policy.decide import decide, knows, may_see
+from coatcheck.policy.decide import decide, knows, may_ask, may_see
 from coatcheck.policy.decision import Allow, Deny, Hold
-from coatcheck.policy.model import HttpPattern, Identity, Policy, Rule, RuleId, Server
+from coatcheck.policy.model import HttpPattern, Identity, Policy, Rate, Rule, RuleId, Server
 from coatcheck.policy.who import who_may
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -33,6 +33,7 @@ CALLERS = st.builds(
     claims=st.dictionaries(st.sampled_from(["repository", "n"]), st.sampled_from(["acme/shop", 1, None])),
 )
 STRICTNESS = {Allow: 0, Hold: 1, Deny: 2}
+STYLES = ["error", "tool_error", "hide"]
 
 WORDS = st.sampled_from(["get", "get_order", "delete", "a/b", "x\n", "GET_ORDER", "é", "", "g" * 300]) | st.text(
     max_size=6
@@ -107,6 +108,8 @@ NARROW = st.builds(
     quorum=st.integers(1, 2),
     expires=st.sampled_from([timedelta(minutes=5), timedelta(minutes=15)]),
     shadow=st.sampled_from([False, False, False, True]),
+    limit=st.sampled_from([None, None, Rate(30, timedelta(minutes=1))]),
+    deny_style=st.sampled_from(["error", "tool_error", "hide"]),
 )
 WIDE = NARROW.map(
     lambda rule: replace(
@@ -179,6 +182,37 @@ def test_no_list_shows_more(policies, caller, kind, name, uri):
         assert before or not after
     before, after = (knows(one, caller, SERVERS["shop"]) for one in policies)
     assert before == after
+
+
+@given(with_a_deny(), CALLERS, METHODS | WORDS)
+@settings(max_examples=300)
+def test_no_server_may_ask_more_of_its_clients(policies, caller, method):
+    before, after = (may_ask(one, caller, SERVERS["shop"], method) for one in policies)
+    assert before or not after
+
+
+@given(with_a_deny(), CALLERS, CALLS)
+@settings(max_examples=300)
+def test_no_denied_call_is_told_more_of(policies, caller, call):
+    """A deny that hides a tool stays one that hides it, whatever other deny is added."""
+    before, after = (decide(one, caller, SERVERS["shop"], [call], now=NOW) for one in policies)
+    if isinstance(before, Deny) and before.reason == "rule":
+        assert isinstance(after, Deny)
+        assert after.reason == "rule"
+        assert STYLES.index(after.style) >= STYLES.index(before.style)
+        assert set(after.rules) >= set(before.rules)
+
+
+@given(with_a_deny(), CALLERS, CALLS)
+@settings(max_examples=300)
+def test_no_limit_is_lifted(policies, caller, call):
+    before, after = (decide(one, caller, SERVERS["shop"], [call], now=NOW) for one in policies)
+    if not isinstance(after, Deny):
+        limits = [
+            {rule: one.limits[rule] for rule in made.rules if rule in one.limits}
+            for one, made in zip(policies, (before, after), strict=True)
+        ]
+        assert limits[0] == limits[1]
 
 
 @given(with_a_deny(), CALLS)

@@ -68,6 +68,10 @@ def rule_lines(draw, theme):
     parts = [f"who: {draw(WHO)}", f"server: {server}", what, f"effect: {effect}"]
     if what.startswith("tools") and (when := draw(WHENS)):
         parts.append(f"when: '{when}'")
+    if effect == "deny" and what.startswith("tools") and draw(st.booleans()):
+        parts.append(f"deny_style: {draw(st.sampled_from(['tool_error', 'hide']))}")
+    if effect != "deny" and draw(st.booleans()):
+        parts.append("limit: 1/d")
     if effect == "approve":
         parts.append(f"reviewers: [{draw(st.sampled_from(['desk', 'web']))}]")
     return ", ".join(parts)

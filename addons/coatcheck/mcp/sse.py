@@ -15,14 +15,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class SseError(Exception):
-    """The stream cannot go on: an event is too large or not UTF-8.
-
-    `before` holds the output of the events that were complete before it, for the caller to send first.
-    """
-
-    def __init__(self, what: str, *, before: bytes = b"") -> None:
-        super().__init__(what)
-        self.before = before
+    """The stream cannot go on: an event is too large or not UTF-8."""
 
 
 @dataclass(slots=True)
@@ -64,18 +57,22 @@ class SseRewriter:
         self._started = False
         self._after_cr = False
         self._failed = False
+        self.before = b""
+        """What the call that failed had rewritten until then: it leaves, as it would have, had it come alone."""
         self._clear()
 
     def feed(self, data: bytes) -> bytes:
-        """The output that `data` completes. Raises `SseError`; after that nothing more is accepted."""
+        """The output that `data` completes. Raises `SseError`, or what `rewrite` raised, and sets `before`; after that
+        nothing more is accepted.
+        """
         if self._failed:
             raise SseError("the stream has failed")
         out: list[bytes] = []
         try:
             self._read(data, out)
-        except SseError as error:
+        except BaseException:
             self._failed = True
-            error.before = b"".join(out)
+            self.before = b"".join(out)
             raise
         return b"".join(out)
 

@@ -47,9 +47,8 @@ class StreamedAnswer:
             exchange.answered_error = True
             known = isinstance(error, (SseError, Refusal, TooCostly))
             message = "the server's stream could not be read" if known else "the gateway failed"
-            before = error.before if isinstance(error, SseError) else b""
             refusal = error if isinstance(error, EndpointRefused) else unreadable("server-failed", message)
-            return before + last_events(refusal, exchange)
+            return self._rewriter.before + last_events(refusal, exchange)
         if not data and exchange.stream is not None and exchange.endpoint is None:
             out += last_events(unreadable("server-failed", "the server ended its stream"), exchange)
         exchange.bytes_sent += len(out)
