@@ -1,6 +1,7 @@
 """HTTP+SSE of 2024-11-05, with the official SDK at both ends: direct, through the proxy, and at a gateway URL."""
 
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -181,6 +182,11 @@ async def test_a_denied_call_is_an_error_on_the_stream_and_the_session_goes_on(s
     assert scene.server.ran()[len(before) :] == ["read_order"]
     refusals = records(scene.gateway.state / "journal", kind="refusal", caller="narrow")
     assert "policy-denied" in [entry["reason"] for entry in refusals]
+    scene.gateway.stop()
+    recorded = [path.read_text() for path in (scene.gateway.state / "sessions").glob("*/*.jsonl")]
+    scene.gateway.start()
+    assert any("policy-denied" in text and "session_id=***" in text for text in recorded)
+    assert not any(re.search("session_id=[0-9a-f]", text) for text in recorded)
 
 
 async def test_lists_on_the_stream_are_filtered_and_answers_masked_and_scrubbed(scene: Scene) -> None:

@@ -58,7 +58,7 @@ def test_an_approval_is_named_where_there_is_one():
 
 
 def test_a_refusal_on_a_stream_is_one_message_event():
-    event = error_event("x", Refusal("malformed-json", "two\nlines", code=PARSE_ERROR))
+    event = error_event("x", Refusal("malformed-json", "two\nlines", code=PARSE_ERROR)).encode()
     head, data, end = event.split(b"\n", 2)
     assert (head, end) == (b"event: message", b"\n")
     assert json.loads(data.removeprefix(b"data: "))["error"]["message"] == "two\nlines"

@@ -46,9 +46,9 @@ def told_of_tool(
             return None
 
 
-def error_event(request_id: RequestId | None, refusal: Refusal, *, name: str = "message") -> bytes:
-    """`error_body` as one Server-Sent Event named `message`; clients ignore events of other names."""
-    return Event(data=error_body(request_id, refusal).decode(), event=name).encode()
+def error_event(request_id: RequestId | None, refusal: Refusal, *, name: str = "message") -> Event:
+    """`error_body` as a Server-Sent Event named `message`; clients ignore events of other names."""
+    return Event(data=error_body(request_id, refusal).decode(), event=name)
 
 
 def problem_status(refusal: Refusal) -> int:

@@ -66,13 +66,13 @@ def bad_endpoint(message: str) -> EndpointRefused:
 class LegacyStream[Asked]:
     """One stream and the requests that wait for their answers on it, each as an `Asked`.
 
-    `send` puts whole events onto the stream, `url` is where it was got. `waiting` is by the id as text: clients take
+    `send` puts events of ours onto the stream. `waiting` is by the id as text: clients take
     1 and "1" for the same.
     """
 
     peers: Peers
     endpoint: str
-    send: Callable[[bytes], None]
+    send: Callable[[Sequence[Event]], None]
     conversation: Conversation = field(default_factory=Conversation)
     waiting: dict[str, tuple[RequestId, Asked]] = field(default_factory=dict)
     latest: Asked | None = None

@@ -59,17 +59,17 @@ def _is_told_on_stream(refusal: Refusal, exchange: Exchange) -> bool:
         exchange.told_on_stream = True
         if refusal.reason != "bad-id":  # with that id another request still waits
             stream.give_up(ids)
-            stream.send(b"".join(error_event(one, refusal) for one in ids))
+            stream.send([error_event(one, refusal) for one in ids])
     return refusal.reason != "bad-id"
 
 
 def last_events(refusal: Refusal, exchange: Exchange) -> bytes:
     """What a stream that failed ends with: an error for each request that still waits for its answer on it."""
     if isinstance(refusal, EndpointRefused):
-        return error_event(None, refusal, name="error")
+        return error_event(None, refusal, name="error").encode()
     if exchange.stream is None or exchange.endpoint is not None:
-        return error_event(exchange.request_id, refusal)
-    return b"".join(error_event(one, refusal) for one in exchange.stream.give_up())
+        return error_event(exchange.request_id, refusal).encode()
+    return b"".join(error_event(one, refusal).encode() for one in exchange.stream.give_up())
 
 
 def challenge(refusal: Refusal, exchange: Exchange | None = None) -> dict[str, str]:

@@ -8,7 +8,7 @@ applied to that POST.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from weakref import ReferenceType, ref
 
@@ -18,8 +18,9 @@ from mitmproxy.proxy.server import ConnectionHandler
 
 from coatcheck.errors import SERVER_FAILED, Refusal
 from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.http.paths import starred
 from coatcheck.http.target import Target
-from coatcheck.mcp.legacy_sse import LegacyStream, LegacyStreams, bad_endpoint, legacy_refused, read_endpoint
+from coatcheck.mcp.legacy_sse import ENDPOINT, LegacyStream, LegacyStreams, bad_endpoint, legacy_refused, read_endpoint
 from coatcheck.mcp.sse import Event
 from coatcheck.policy.globs import path_is_canonical
 from coatcheck.policy.model import Policy, Server
@@ -44,13 +45,13 @@ def server_of_endpoint(policy: Policy, streams: Streams, target: Target, path: s
     ]
     if not legacy:
         return None
-    for server in legacy:
-        if streams.is_known(server.name, path):
-            return server
     plain = path.partition("?")[0]
     if not path_is_canonical(plain):
         return None
     found = server_for(policy, target.scheme, target.host, target.port, plain)
+    known = next((server for server in legacy if streams.is_known(server.name, path)), None)
+    if known is not None and found in (None, known):
+        return known
     if found is None:
         return legacy[0]
     return found if found in legacy and plain != found.path else None
@@ -147,21 +148,28 @@ class LegacySse:
         owner = server_for(exchange.policy, target.scheme, target.host, target.port, plain)
         if not path_is_canonical(plain) or owner not in (None, server):
             raise bad_endpoint("the server named a message endpoint that belongs to another server, or to none")
-        stream = LegacyStream[Exchange](peers_of(exchange), endpoint, self._sender(flow))
+        stream = LegacyStream[Exchange](peers_of(exchange), endpoint, self._sender(flow, exchange))
         self._streams.begin(stream)
         exchange.stream, exchange.conversation = stream, stream.conversation
+        if exchange.recording is not None:
+            exchange.recording.event(starred(endpoint), ENDPOINT)
         return Event(data=endpoint, event=event.event)
 
-    def _sender(self, flow: http.HTTPFlow) -> Callable[[bytes], None]:
+    def _sender(self, flow: http.HTTPFlow, exchange: Exchange) -> Callable[[Sequence[Event]], None]:
         weak = ref(flow)  # a stream is kept by its exchange, which must not keep the flow
 
-        def send(data: bytes) -> None:
+        def send(told: Sequence[Event]) -> None:
             there = weak()
             handler = self._handler_of(there.client_conn) if there is not None else None
             if there is None or handler is None:
                 return
+            data = b"".join(event.encode() for event in told)
             task = asyncio.get_running_loop().create_task(handler.server_event(put_on_stream(there, data)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            exchange.bytes_sent += len(data)
+            if exchange.recording is not None:
+                for event in told:
+                    exchange.recording.event(event.data or "", event.event)
 
         return send
