@@ -7,7 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -181,6 +181,13 @@ def test_garbage_is_a_bad_token_here_too(stage) -> None:
     assert (status, answer["error"], answer["reason"]) == (401, "invalid_request", "token-malformed")
 
 
+def is_refused(stage, token: str) -> bool:
+    """Asked on a connection of its own: an answer that is under way at that moment is cut with it."""
+    with RawClient(stage.gateway, stage.cast) as client, suppress(EOFError):
+        return client.tunnel(token).post(get_order()).status == 401
+    return False
+
+
 def test_a_revoked_token_is_refused_within_two_seconds_in_an_open_tunnel_too(stage) -> None:
     kept, taken = (session_token(stage.gateway, stage.cast.token()) for _ in range(2))
     with RawClient(stage.gateway, stage.cast) as client, RawClient(stage.gateway, stage.cast) as other:
@@ -189,7 +196,7 @@ def test_a_revoked_token_is_refused_within_two_seconds_in_an_open_tunnel_too(sta
         assert other.tunnel(kept).post(get_order()).status == 200
         printed = stage.cast.cli("identities", "revoke", jti_of(taken), "--state", str(stage.cast.state))
         assert printed == f"revoked {jti_of(taken)} (shop-ci)\n"
-        stage.gateway.wait_for(lambda: client.post(get_order()).status == 401, within_seconds=5)
+        stage.gateway.wait_for(lambda: is_refused(stage, taken), within_seconds=5)
         reply = client.post(get_order())
         assert (reply.status, reply.reason_code) == (401, "token-revoked")
         assert reply.headers["www-authenticate"].startswith("Bearer ")
@@ -320,6 +327,38 @@ def test_it_is_good_over_a_restart_and_no_longer_when_its_identity_is_disabled(f
     with fresh.gateway() as gateway, RawClient(gateway, fresh) as client:
         reply = client.tunnel(shown).post(get_order())
         assert (reply.status, reply.reason_code) == (403, "identity-disabled")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        pytest.param("disabled: true", "identity-disabled", id="disabled"),
+        pytest.param("expires: 2020-01-01", "identity-expired", id="expired"),
+    ],
+)
+def test_an_identity_that_is_switched_off_ends_its_tokens_of_either_kind_in_open_tunnels(fresh, line, reason) -> None:
+    text = fresh.policy_text()
+    with fresh.gateway() as gateway, ExitStack() as stack:
+        tokens = {"session": session_token(gateway, fresh.token()), "platform": fresh.token()}
+        clients = {kind: stack.enter_context(RawClient(gateway, fresh)) for kind in tokens}
+        for kind, client in clients.items():
+            assert client.tunnel(tokens[kind]).post(get_order()).status == 200
+        switched = text.replace("    groups: [ci]\n", f"    groups: [ci]\n    {line}\n")
+        assert switched != text
+        fresh.policy.write_text(switched)
+        gateway.wait_for(lambda: exchange(gateway, fresh.token())[0] != 200)
+        status, answer = exchange(gateway, fresh.token())
+        assert (status, answer["reason"]) == (403, reason)
+        executed = fresh.executed()
+        for client in clients.values():
+            reply = client.post(get_order())
+            assert (reply.status, reply.reason_code) == (403, reason)
+        assert fresh.executed() == executed
+        fresh.policy.write_text(text)
+        gateway.wait_for(lambda: exchange(gateway, fresh.token())[0] == 200)
+        for kind, token in tokens.items():
+            with RawClient(gateway, fresh) as again:
+                assert again.tunnel(token).post(get_order()).status == 200, kind
 
 
 def test_a_token_of_a_one_time_issuer_is_exchanged_once_over_restarts_too(fresh) -> None:

@@ -14,10 +14,12 @@ from sqlalchemy import delete, update
 
 from coatcheck.errors import Refusal
 from coatcheck.identity.caller import Caller, Exchanged, Verified
+from coatcheck.identity.jose import SESSION_TYPE
 from coatcheck.identity.match import match_identity
 from coatcheck.identity.session_store import SessionStore
 from coatcheck.identity.session_tables import CHANGES, KEYS, TOKENS
 from coatcheck.identity.session_tokens import SessionTokens
+from coatcheck.identity.signing_keys import ROTATE_AFTER
 from coatcheck.policy.model import Identity, IssuerSpec, Policy, SamlTrust
 from coatcheck.state import StateDirectory
 from coatcheck.vault.crypto import Sealer
@@ -343,6 +345,28 @@ async def test_a_key_that_another_gateway_made_is_found(tokens, open_tokens, eng
     other.keys.load()
     with pytest.raises(Refusal, match="unknown-key"):
         await other._look_again("x")
+
+
+async def test_no_good_token_is_refused_while_a_key_is_replaced(store) -> None:
+    """At the gateway that replaces it and at another, where somebody keeps asking for keys that do not exist."""
+    one, other = (SessionTokens(store, Sealer(b"k" * 32), "v" * 32, clock=lambda: 0.0) for _ in range(2))
+    one.issue(caller(), POLICY, now=NOW)
+    header = {"kid": "x", "typ": SESSION_TYPE}
+    unknown = jwt.encode({"iss": one.issuer, "aud": AUDIENCE}, ec.generate_private_key(ec.SECP256R1()), "ES256", header)
+    tokens: list[str] = []
+    kids = set()
+    for minutes in range(-30, 120, 10):
+        at = NOW + ROTATE_AFTER + timedelta(minutes=minutes)
+        other.keys.load()  # as its watch does, some time after the step before and before the next
+        tokens = [*tokens[-5:], one.issue(caller(), POLICY, now=at)[0]]
+        kids.add(jwt.get_unverified_header(tokens[-1])["kid"])
+        for gateway in (one, other):
+            with pytest.raises(Refusal, match="unknown-key"):
+                await gateway.verify(unknown, POLICY, now=at)
+            for token in tokens:
+                assert (await gateway.verify(token, POLICY, now=at)).exchanged is not None
+            gateway.forget()
+    assert len(kids) == 2
 
 
 async def nothing() -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from coatcheck.identity.session_store import SessionStore
 from coatcheck.identity.session_tables import KEYS
-from coatcheck.identity.signing_keys import LONGEST_TOKEN, MARGIN, ROTATE_AFTER, SigningKeys
+from coatcheck.identity.signing_keys import ANNOUNCED, ROTATE_AFTER, SigningKeys
 from coatcheck.state import StateDirectory
 from coatcheck.vault.crypto import Sealer
 
@@ -29,24 +29,34 @@ def open_keys(engine):
     return lambda key=b"k" * 32: SigningKeys(SessionStore(engine), Sealer(key), "v" * 32)
 
 
-def test_one_key_signs_until_it_is_old_and_then_another_does(open_keys) -> None:
+def test_one_key_signs_until_it_is_old_and_another_was_announced(open_keys) -> None:
     keys = open_keys()
     first = keys.current(now=NOW)
     assert keys.current(now=NOW + ROTATE_AFTER - timedelta(seconds=1)) == first
-    second = keys.current(now=NOW + ROTATE_AFTER)
-    assert second.kid != first.kid
-    assert keys.current(now=NOW + ROTATE_AFTER) == second
+    assert [key["kid"] for key in keys.jwks()["keys"]] == [first.kid]
+    assert keys.current(now=NOW + ROTATE_AFTER) == first
+    (second,) = {key["kid"] for key in keys.jwks()["keys"]} - {first.kid}
+    assert keys.current(now=NOW + ROTATE_AFTER + ANNOUNCED - timedelta(seconds=1)) == first
+    assert keys.current(now=NOW + ROTATE_AFTER + ANNOUNCED).kid == second
+    assert keys.current(now=NOW + 2 * ROTATE_AFTER - timedelta(seconds=1)).kid == second
 
 
 def test_an_old_key_is_kept_for_as_long_as_what_it_signed_can_be_good(open_keys) -> None:
     keys = open_keys()
     first = keys.current(now=NOW)
-    second = keys.current(now=NOW + ROTATE_AFTER)
+    keys.current(now=NOW + ROTATE_AFTER)
+    second = keys.current(now=NOW + ROTATE_AFTER + ANNOUNCED)
     assert keys.find(first.kid) == first
     keys.current(now=NOW + 2 * ROTATE_AFTER)
     assert keys.find(first.kid) is None
     assert keys.find(second.kid) == second
-    assert timedelta(hours=24) <= LONGEST_TOKEN + MARGIN
+    assert ANNOUNCED + timedelta(hours=24) <= ROTATE_AFTER
+
+
+def test_after_a_long_silence_a_new_key_signs_at_once_and_no_ancient_one(open_keys) -> None:
+    keys = open_keys()
+    first = keys.current(now=NOW)
+    assert keys.current(now=NOW + 3 * ROTATE_AFTER).kid != first.kid
 
 
 def test_a_restart_signs_with_the_same_key(open_keys) -> None:

@@ -3,6 +3,7 @@
 Law: a private key is stored sealed under the vault's master key, bound to its name and age; one that does not open
 verifies nothing.
 Law: a key signs for `ROTATE_AFTER` and verifies for as long as what it signed can be good, then it is dropped.
+Law: a key that takes another's place is published for `ANNOUNCED` before it signs, so that nobody meets it unprepared.
 """
 
 import base64
@@ -30,6 +31,7 @@ from coatcheck.vault.secret import Secret
 
 ALGORITHM = "ES256"
 ROTATE_AFTER = timedelta(days=30)
+ANNOUNCED = timedelta(hours=1)
 LONGEST_TOKEN = timedelta(hours=24)
 """No session token is good for longer."""
 MARGIN = timedelta(hours=1)
@@ -57,7 +59,7 @@ class SigningKey:
         return {**_required_members(self.public), "kid": self.kid, "alg": ALGORITHM, "use": "sig"}
 
     def signs(self, *, now: datetime) -> bool:
-        """Whether it is young enough to sign with."""
+        """Whether it is so young that no other need be made."""
         return now.timestamp() < self.created_at + ROTATE_AFTER.total_seconds()
 
 
@@ -85,18 +87,23 @@ class SigningKeys:
         return {"keys": [key.jwk for key in self._keys.values()]}
 
     def current(self, *, now: datetime) -> SigningKey:
-        """The key to sign with: the newest one, or a new one where that is too old. Raises `StateError`."""
-        with self._making:
-            key = self._newest()
-            if key is None or not key.signs(now=now):
-                self.load()  # another gateway may have made one
-                key = self._newest()
-            if key is None or not key.signs(now=now):
-                key = self._make(now)
-            return key
+        """The key to sign with: the newest that is `ANNOUNCED`, or the newest where none is.
 
-    def _newest(self) -> SigningKey | None:
-        return max(self._keys.values(), key=lambda key: key.created_at, default=None)
+        Where the newest is too old, the next is made here. Raises `StateError`.
+        """
+        with self._making:
+            newest = self._newest()
+            if newest is None or not newest.signs(now=now):
+                self.load()  # another gateway may have made one
+                newest = self._newest()
+            if newest is None or not newest.signs(now=now):
+                newest = self._make(now)
+            return self._newest(until=now - ANNOUNCED) or newest
+
+    def _newest(self, *, until: datetime | None = None) -> SigningKey | None:
+        """The newest key, of those made by then."""
+        made = [key for key in self._keys.values() if until is None or key.created_at <= until.timestamp()]
+        return max(made, key=lambda key: key.created_at, default=None)
 
     def _make(self, now: datetime) -> SigningKey:
         private = ec.generate_private_key(ec.SECP256R1())
