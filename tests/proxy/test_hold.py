@@ -22,6 +22,7 @@ from coatcheck.identity.caller import Caller
 from coatcheck.journal.read import records
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live
+from coatcheck.mcp.correlation import Conversation
 from coatcheck.policy.load import load_policy
 from coatcheck.policy.model import Policy
 from coatcheck.proxy.authorize import decide_exchange
@@ -381,6 +382,65 @@ async def test_a_client_that_left_does_not_withdraw_what_another_still_waits_for
     assert desk.state_of(second) == "pending"
     await desk.vote(second)
     await asyncio.wait_for(other, 5)
+
+
+def cancelled(request_id: object = 1) -> bytes:
+    params = {"requestId": request_id, "reason": "it took too long"}
+    return json.dumps({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}).encode()
+
+
+async def test_a_call_that_its_client_cancels_is_not_sent_and_withdraws_its_question(desk) -> None:
+    flow = desk.flow(call())
+    task = await desk.held(flow)
+    told = await refused(asyncio.create_task(desk.hold.request(desk.flow(cancelled()))))
+    assert (told.reason, told.status) == ("held-call-cancelled", 200)
+    refusal = await refused(task)
+    assert (refusal.reason, refusal.status) == ("approval-withdrawn", 200)
+    assert desk.state_of(flow) == "withdrawn"
+    assert desk.events() == ["asked", "withdrawn"]
+
+
+@pytest.mark.parametrize("request_id", ["1", 2, True, None, [1]])
+async def test_what_cancels_another_call_goes_on_and_leaves_this_one_waiting(desk, request_id) -> None:
+    flow = desk.flow(call())
+    task = await desk.held(flow)
+    await desk.hold.request(desk.flow(cancelled(request_id)))
+    assert flow.intercepted
+    await desk.vote(flow)
+    await asyncio.wait_for(task, 5)
+
+
+@pytest.mark.parametrize("other", ["address", "conversation"])
+async def test_nobody_else_cancels_a_call_by_its_id(desk, other) -> None:
+    flow, canceller = desk.flow(call()), desk.flow(cancelled())
+    task = await desk.held(flow)
+    if other == "address":
+        canceller.client_conn.peername = ("192.0.2.7", 4711)
+    else:
+        desk.exchanges[canceller].conversation = Conversation()
+    await desk.hold.request(canceller)
+    assert flow.intercepted
+    await desk.vote(flow)
+    await asyncio.wait_for(task, 5)
+
+
+async def test_without_sessions_an_id_that_two_calls_have_cancels_neither(desk) -> None:
+    flows = [desk.flow(call(order=order)) for order in ("A-1", "A-2")]
+    tasks = [await desk.held(flow) for flow in flows]
+    await desk.hold.request(desk.flow(cancelled()))
+    for flow, task in zip(flows, tasks, strict=True):
+        assert flow.intercepted
+        await desk.vote(flow)
+        await asyncio.wait_for(task, 5)
+
+
+async def test_a_vote_that_comes_with_the_cancellation_does_not_send_the_call(desk) -> None:
+    flow = desk.flow(call())
+    task = await desk.held(flow)
+    await refused(asyncio.create_task(desk.hold.request(desk.flow(cancelled()))))
+    for held in desk.hold._held:
+        held.settle("approved")
+    assert (await refused(task)).reason == "approval-withdrawn"
 
 
 async def test_shutting_down_answers_what_is_held_and_keeps_the_question(desk) -> None:

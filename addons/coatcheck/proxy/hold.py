@@ -3,6 +3,9 @@
 Law: an approval is a durable fact about one exact call (P4). It is used once, for the request that was shown; a
 request that was edited, whose caller or policy changed, or whose client left while it waited is not sent.
 Law: a held flow is always let go with an answer; mitmproxy would leave a killed one waiting for ever.
+Law: a call that its client gave up is not sent, however it says so: by closing the connection, or, before 2026-07-28,
+by `notifications/cancelled` (basic/utilities/cancellation), which comes on another connection. The server never saw
+the call, so it does not hear of its end either.
 """
 
 import asyncio
@@ -37,7 +40,7 @@ from coatcheck.proxy.authorize import decide_exchange
 from coatcheck.proxy.digest import digest_of
 from coatcheck.proxy.inspect import inspect_flow
 from coatcheck.proxy.mask import Maskers
-from coatcheck.proxy.relay import Relay
+from coatcheck.proxy.relay import SESSION, Relay
 
 logger = logging.getLogger("coatcheck")
 
@@ -57,6 +60,8 @@ class Held:
     state: ApprovalState = "pending"
     has_left: bool = False
     was_edited: bool = False
+    was_cancelled: bool = False
+    """Its client left, and said so; it may still read the answer, and goes on."""
 
     def settle(self, state: ApprovalState) -> None:
         """Ends the wait."""
@@ -97,6 +102,10 @@ class HoldCall:
         exchange = self._exchanges.get(flow)
         if exchange is None or flow.response or flow.error or not flow.live:
             return
+        if exchange.is_notification and (given_up := self._given_up(flow, exchange)) is not None:
+            given_up.has_left = given_up.was_cancelled = True
+            given_up.settle("pending")
+            raise Refusal("held-call-cancelled", "the call was held, and is not sent", status=200)
         if not isinstance(exchange.decision, decisions.Hold):
             return
         shown = digest_of(flow.request)
@@ -177,6 +186,25 @@ class HoldCall:
             _let_go(flow)
             self._show(flow)
 
+    def _given_up(self, flow: http.HTTPFlow, exchange: Exchange) -> Held | None:
+        """The held call that this `notifications/cancelled` is about: of the same session, by its exact id.
+
+        Where the server gives no sessions, several clients of one caller may use the same ids at once: then it must be
+        the only such call from the client's address.
+        """
+        if exchange.conversation is None or [call.method for call in exchange.calls] != ["notifications/cancelled"]:
+            return None
+        wanted, found = exchange.calls[0].params.get("requestId"), []
+        for held in self._held:
+            other = self._exchanges.get(held.flow)
+            if other is None or other.conversation is not exchange.conversation or len(other.calls) != 1:
+                continue
+            is_named = type(wanted) is type(other.request_id) and wanted == other.request_id
+            is_session = SESSION in exchange.headers or exchange.endpoint is not None
+            if is_named and (is_session or held.flow.client_conn.peername[0] == flow.client_conn.peername[0]):
+                found.append(held)
+        return found[0] if len(found) == 1 else None
+
     async def watch(self) -> None:
         """Runs for the gateway's life: sees decisions made elsewhere, in mitmweb, and clients that left."""
         while True:
@@ -250,6 +278,8 @@ class HoldCall:
         approval, now = held.approval, utc_now()
         if held.has_left:
             await self._withdraw(approval)
+            if held.was_cancelled:
+                raise refusal_for(approval, "withdrawn")
             raise Refusal("client-left", "the client left while its call was held", status=499, approval=approval.id)
         if held.state == "pending" and _utc(approval.expires_at) <= now:
             await self._settle(approval, "expired", now)

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -46,7 +47,7 @@ def later(client: Client) -> ExperimentalTaskHandlers:
 
 
 async def main(url: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
-    client = Client(None, types, uri=AnyUrl)
+    client = Client(None, types, uri=AnyUrl, seconds=lambda seconds: timedelta(seconds=seconds))
 
     async def heard(message: Any) -> None:
         client.heard(message)

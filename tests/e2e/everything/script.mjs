@@ -72,6 +72,7 @@ async function act(client, step, callTask, progress) {
     // falls through: a client without tasks calls it like any tool
     case "call": {
       const options = step.progress ? { onprogress: (one) => progress.push(one) } : {};
+      if (step.patience) options.timeout = step.patience * 1000;
       return client.callTool({ name: step.name, arguments: step.arguments }, ...callTask ? [undefined, options] : [options]);
     }
     case "read":

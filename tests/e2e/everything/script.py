@@ -37,6 +37,8 @@ class Client:
     types: Any
     uri: Callable[[str], Any] = str
     """What a resource is named by."""
+    seconds: Callable[[float], Any] = float
+    """How long an answer is waited for."""
     task: Callable[[str, dict[str, Any]], Any] | None = None
     """Calls a tool as a task, where the client can."""
     notifications: list[dict[str, Any]] = field(default_factory=list)
@@ -135,9 +137,10 @@ class Client:
                 async def report(done: float, total: float | None, message: str | None) -> None:
                     progress.append([done, total, message])
 
-                return await session.call_tool(
-                    name, arguments, progress_callback=report if step.get("progress") else None
-                )
+                more = {"progress_callback": report} if step.get("progress") else {}
+                if "patience" in step:
+                    more["read_timeout_seconds"] = self.seconds(step["patience"])
+                return await session.call_tool(name, arguments, **more)
             case {"do": "read", "uri": uri}:
                 return await session.read_resource(self.uri(uri))
             case {"do": "subscribe", "uri": uri}:
