@@ -41,6 +41,7 @@ from coatcheck.pins.store import PinStore
 from coatcheck.policy.load import load_policy
 from coatcheck.policy.model import Policy
 from coatcheck.proxy import console, dispatch, lockdown, messages, read_answer
+from coatcheck.proxy.authority import check_authority
 from coatcheck.proxy.authorize import Authorize
 from coatcheck.proxy.cut_changed import CutChanged
 from coatcheck.proxy.cut_denied import CutDenied
@@ -226,6 +227,7 @@ class Gateway:
         given_names = lockdown.given_names(sys.argv[1:], lockdown.config_texts(ctx.options.confdir))
         lockdown.check_given(ctx.options, given_names)
         settings.state.check()
+        check_authority(settings.state.ca, now=utc_now())
         self._parts = parts = build(settings)
         lockdown.force(ctx.options, lockdown.computed(ctx.options, settings, parts.live.policy.servers))
         parts.journal.start()

@@ -70,6 +70,7 @@ CASES: dict[str, Case] = {
     "STOR-22": Case("a full disk under a recording", "the journal is what counts; what is lost is counted"),
     "STOR-23": Case("a crafted recording", "refused in bounded memory, hides no other"),
     "STOR-25": Case("the clock set back between records", "numbers go on, verify flags it"),
+    "STOR-26": Case("no certificate authority, or another than clients were given", "refuses to start, makes none"),
     "CONS-01": Case("mitmweb without its password, or with a wrong one", "403"),
     "CONS-02": Case("mitmweb under another name, with the password", "403"),
     "CONS-04": Case("mitmweb's updates from a page elsewhere, or without the password", "403"),
@@ -219,6 +220,7 @@ SHOWN_ELSEWHERE: dict[str, tuple[str, ...]] = {
         "tests/journal/test_tape.py::test_a_clock_set_back_keeps_the_file_and_the_count",
         "tests/journal/test_verify.py::test_a_clock_set_back_is_flagged_and_a_small_step_is_not",
     ),
+    "STOR-26": ("tests/proxy/test_authority.py::test_anything_else_is_refused_and_nothing_is_made_in_its_place",),
     "CONS-08": ("tests/e2e/test_console.py::test_what_steers_the_gateway_is_locked",),
 }
 

@@ -1,5 +1,6 @@
 """The gateway starts whole, first, alone and on an address somebody chose, or not at all."""
 
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -183,3 +184,26 @@ def test_an_option_that_no_script_declares_refuses_to_start_beside_another_scrip
     done = ended(gateway, "-s", str(later), "--set", "later_off=true")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "error: later_off: unknown option" in done.stdout + done.stderr
+
+
+SPOILT = {
+    "gone": lambda ca: (ca / "mitmproxy-ca.pem").unlink(),
+    "all gone": lambda ca: [file.unlink() for file in ca.iterdir()],
+    "empty": lambda ca: (ca / "mitmproxy-ca.pem").write_text(""),
+    "readable by others": lambda ca: (ca / "mitmproxy-ca.pem").chmod(0o644),
+    "another than clients were given": lambda ca: (ca / "ca.pem").write_text("x"),
+}
+
+
+@pytest.mark.attack("STOR-26")
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_without_the_authority_that_clients_trust_it_refuses_to_start_and_makes_no_other(
+    place, tmp_path, spoil
+) -> None:
+    state = Path(shutil.copytree(place.state, tmp_path / "state"))
+    spoil(state / "ca")
+    before = sorted((state / "ca").iterdir())
+    done = ended(Gateway(place.policy, state, output=tmp_path / "out"))
+    assert done.returncode == 1, done.stdout
+    assert f"error: {state / 'ca'}" in done.stderr
+    assert sorted((state / "ca").iterdir()) == before
