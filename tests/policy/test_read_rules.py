@@ -189,3 +189,20 @@ def test_a_condition_is_wrong_at_its_own_place_in_the_file(draft, when, at):
     )
     assert "'<' does not go with" in what
     assert where == at
+
+
+def test_everything_that_is_wrong_with_a_condition_is_told_at_once(draft):
+    when = "caller.claim.x == 1 && server > 3 && lower(args.a) == 'x'"
+    found = draft.faults(draft.edited('args.owner + "/" + args.repo == caller.claims.repository', when))
+    assert [what.partition(",")[0] for _, what, _ in found] == [
+        "when: unknown name 'caller.claim'",
+        "when: not a CEL expression: '>' does not go with (string",
+        "when: unknown name 'lower'",
+    ]
+    assert len({where for where, _, _ in found}) == 3
+
+
+def test_one_equals_sign_is_told_as_what_it_is(draft):
+    [(where, what, _)] = draft.faults(draft.edited("args.owner +", "args.owner = 'a' && args.owner +"))
+    assert what == "when: not a CEL expression: one '=' compares nothing, write '=='"
+    assert where.endswith(":22")

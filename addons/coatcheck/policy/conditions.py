@@ -130,9 +130,10 @@ def variables(caller: Caller, server: Server, call: Call, now: datetime) -> dict
 
 
 def _explained(fault: Fault) -> Fault:
-    """With what may have been meant."""
+    """With what may have been meant; all that is wrong with it."""
+    more = tuple(map(_explained, fault.more))
     if fault.unknown is None:
-        return Fault(f"not a CEL expression: {fault}", line=fault.line, column=fault.column)
+        return Fault(f"not a CEL expression: {fault}", line=fault.line, column=fault.column, more=more)
     parts = fault.unknown.split(".")
     name = ".".join(parts[: 2 if parts[0] in MEMBERS else 1])
     what = f"unknown name {name!r}"
@@ -141,7 +142,7 @@ def _explained(fault: Fault) -> Fault:
     else:
         close = difflib.get_close_matches(name, _KNOWN | _FUNCTIONS | _OF_TIME | MEMBERS.keys(), n=1)
         meant = f"did you mean {close[0]!r}" if close else ""
-    return Fault(f"{what}, {meant}" if meant else what, line=fault.line, column=fault.column, unknown=name)
+    return Fault(f"{what}, {meant}" if meant else what, line=fault.line, column=fault.column, unknown=name, more=more)
 
 
 def _refuse_macros(found: list[cost.Token]) -> None:

@@ -35,11 +35,21 @@ class Fault(ValueError):
     `line` and `column` count from 1 within the expression; 0 where the library does not say.
     """
 
-    def __init__(self, what: str, *, line: int = 0, column: int = 0, unknown: str | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        line: int = 0,
+        column: int = 0,
+        unknown: str | None = None,
+        more: tuple["Fault", ...] = (),
+    ) -> None:
         super().__init__(what)
         self.line = line
         self.column = column
         self.unknown = unknown
+        self.more = more
+        """What else is wrong with it."""
 
 
 class Failed(Exception):
@@ -119,9 +129,17 @@ def _environment() -> cel.Env:
 
 
 def _fault(message: str) -> Fault:
-    found = _FAULT.search(message)
-    if found is None:
+    found = list(_FAULT.finditer(message))
+    if not found:
         return Fault("it is nested too deeply" if "recursion" in message else "syntax error")
+    first, *more = map(_one_fault, found)
+    if first.unknown is None and any("Syntax error" in one[3] for one in found):
+        return first  # what follows a syntax error comes of it
+    first.more = tuple(more)
+    return first
+
+
+def _one_fault(found: re.Match[str]) -> Fault:
     line, column, what = max(int(found[1]), 0), max(int(found[2]), 0), found[3].removeprefix("Syntax error: ")
     if unknown := _UNDECLARED.fullmatch(what):
         return Fault(f"unknown name {unknown[1]!r}", line=line, column=column, unknown=unknown[1])
@@ -130,6 +148,8 @@ def _fault(message: str) -> Fault:
         what = f"{operator!r} does not go with {operands}"
     elif "recursion" in what:
         what, line = "it is nested too deeply", 0
+    elif "token recognition error at: '=" in what:
+        what = "one '=' compares nothing, write '=='"
     return Fault(what, line=line, column=column)
 
 

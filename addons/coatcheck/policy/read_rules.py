@@ -214,7 +214,8 @@ def _read_condition(node: Node, findings: Findings) -> CelCondition | None:
     try:
         return compile_condition(text.strip())
     except Fault as fault:
-        findings.report(*_placed(fault, node, len(text) - len(text.lstrip())))
+        for one in (fault, *fault.more):
+            findings.report(*_placed(one, node, len(text) - len(text.lstrip())))
         return None
 
 

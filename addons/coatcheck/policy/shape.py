@@ -48,9 +48,13 @@ def describe(node: Node) -> str:
 def suggest(word: str, known: Iterable[str]) -> str | None:
     """`did you mean 'tools'?`, or what is known where nothing is close and there are few."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6) or [
-        name for name in names if name.lower() == word.lower()
-    ]
+    longer = [name for name in names if word and name.lower().startswith(word.lower())]
+    close = (
+        longer
+        if len(longer) == 1
+        else difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+        or [name for name in names if name.lower() == word.lower()]
+    )
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(names)}" if 0 < len(names) <= 16 else None
@@ -189,7 +193,9 @@ def read_duration(node: Node, findings: Findings, *, what: str, low: timedelta, 
     """`45s`, `15m`, `2h` or `1d`, within bounds."""
     found = _DURATION.fullmatch(node.text) if isinstance(node, Scalar) and node.kind == "text" else None
     if found is None:
-        findings.report(node.at, f"{what} is a time such as 45s, 15m, 2h or 1d")
+        is_bare = isinstance(node, Scalar) and node.kind == "integer" and node.source == "written"
+        hint = f"with its unit, such as {node.text}s" if isinstance(node, Scalar) and is_bare else None
+        findings.report(node.at, f"{what} is a time such as 45s, 15m, 2h or 1d", hint)
         return None
     value = timedelta(**{_UNITS[found[2]]: int(found[1])})
     if not low <= value <= high:
