@@ -83,6 +83,7 @@ class Session:
         self.stream = RawClient(gateway, cast, authority=authority).tunnel(cast.token())
         self.messages = RawClient(gateway, cast, authority=authority).tunnel(cast.token())
         self.authority = authority
+        self.text = ""
 
     def __enter__(self) -> Self:
         return self
@@ -98,12 +99,14 @@ class Session:
 
     def event(self) -> dict[str, str]:
         """The next event's fields."""
-        text = self.stream.read_chunk().decode()
-        return dict(line.split(": ", 1) for line in text.strip().split("\n") if ": " in line)
+        while "\n\n" not in self.text:
+            self.text += self.stream.read_chunk().decode()
+        text, _, self.text = self.text.partition("\n\n")
+        return dict(line.split(": ", 1) for line in text.split("\n") if ": " in line)
 
     def rest(self) -> str:
         """Everything until the stream ends, however it does."""
-        out = b""
+        out = self.text.encode()
         try:
             while data := self.stream.read_chunk():
                 out += data
@@ -242,6 +245,39 @@ def test_a_second_request_with_an_id_that_waits_is_refused_and_the_first_is_answ
     assert session.messages.post(call("get_order", call_id=5), path="/m?sid=1").status == 202
     again = session.messages.post(call("get_order", call_id="5"), path="/m?sid=1")
     assert (again.status, again.reason_code) == (400, "bad-id")
+
+
+def test_what_no_rule_lets_the_server_ask_is_a_ping_and_the_server_hears_of_the_denial(
+    old: Old, session: Session
+) -> None:
+    asked = {"jsonrpc": "2.0", "id": "e-1", "method": "elicitation/create", "params": {"message": "your card number"}}
+    old.first.append(chunk("data: " + json.dumps(asked)))
+    old.then = []
+    session.get()
+    session.event()
+    assert json.loads(session.event()["data"]) == {"jsonrpc": "2.0", "id": "e-1", "method": "ping"}
+    reply = json.dumps({"jsonrpc": "2.0", "id": "e-1", "result": {}}).encode()
+    before = len(old.far.heard)
+    assert session.messages.post(reply, path="/m?sid=1").status == 202
+    (heard,) = old.far.heard[before:]
+    assert json.loads(heard.body)["error"]["data"]["reason"] == "policy-denied"
+    again = session.messages.post(reply, path="/m?sid=1")
+    assert (again.status, again.reason_code) == (400, "response-not-accepted")
+
+
+def test_a_client_that_comes_back_after_an_event_begins_anew(old: Old, session: Session) -> None:
+    before = len(old.far.heard)
+    assert session.get("/old", "Last-Event-ID: ev-7").status == 200
+    assert session.event()["event"] == "endpoint"
+    assert "last-event-id" not in old.far.heard[before].headers
+
+
+def test_arrays_are_refused(old: Old, session: Session) -> None:
+    session.get()
+    session.event()
+    two = b"[" + call("get_order", call_id=1) + b"," + call("get_order", call_id=2) + b"]"
+    refused = session.messages.post(two, path="/m?sid=1", MCP_Protocol_Version="2025-03-26")
+    assert (refused.status, refused.reason_code) == (400, "batch-not-accepted")
 
 
 def test_what_reaches_the_server_is_the_message_alone(old: Old, session: Session, cast: Cast) -> None:

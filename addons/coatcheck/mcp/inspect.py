@@ -122,12 +122,14 @@ def settle_answers(inspected: Inspected, take: Callable[[RequestId], AskedOfClie
 
 
 def peek_id(body: bytes) -> RequestId | None:
-    """The id to answer a refused body with: that of a strictly parseable object, else None."""
+    """The id to answer a refused body with: that of a strictly parseable object, else None. The id of a response is
+    the server's own, and stands for another request to the client.
+    """
     try:
         message = parse_json(body)
     except Refusal:
         return None
-    if not isinstance(message, dict):
+    if not isinstance(message, dict) or "result" in message or "error" in message:
         return None
     found = message.get("id")
     return found if is_request_id(found) else None

@@ -20,6 +20,7 @@ from coatcheck.errors import SERVER_FAILED, Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.paths import starred
 from coatcheck.http.target import Target
+from coatcheck.mcp.call import Call
 from coatcheck.mcp.legacy_sse import ENDPOINT, LegacyStream, LegacyStreams, bad_endpoint, legacy_refused, read_endpoint
 from coatcheck.mcp.sse import Event
 from coatcheck.policy.globs import path_is_canonical
@@ -91,8 +92,12 @@ class LegacySse:
         assert exchange.server is not None
         stream.check_ids(inspected.ids, most=exchange.policy.max_in_flight)
         masker = self._maskers.get(exchange.policy, exchange.server.name)
-        # its own counts: those of the POST are written when that is over, before its answer comes
-        asked = replace(exchange, masker=masker, streaming=True, masked=Counter(), recording=None, passage=None)
+        # kept until it is answered: without its body and arguments, and with counts of its own, for those of the POST
+        # are written when that is over
+        calls = tuple(Call("mcp", call.method, call.name, id=call.id) for call in inspected.calls)
+        kept = replace(inspected, calls=calls, body=b"", value=None)
+        asked = replace(exchange, inspected=kept, masker=masker, streaming=True, masked=Counter())
+        asked.recording, asked.passage, asked.swap = None, None, None
         stream.wait(inspected.ids, asked)
 
     def response(self, flow: http.HTTPFlow) -> None:

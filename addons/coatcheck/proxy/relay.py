@@ -14,7 +14,7 @@ from functools import partial
 
 from mitmproxy import http
 
-from coatcheck.errors import INVALID_PARAMS, SERVER_FAILED, Refusal
+from coatcheck.errors import INVALID_PARAMS, INVALID_REQUEST, SERVER_FAILED, Refusal
 from coatcheck.exchange import Exchange
 from coatcheck.mcp.answers import error_message
 from coatcheck.mcp.call import Call, Json
@@ -71,6 +71,10 @@ class Relay:
             headers.pop(LAST_EVENT, None)
         elif LAST_EVENT in exchange.headers:
             resumed = found.resume(exchange.headers[LAST_EVENT])
+            is_legacy = exchange.server is not None and exchange.server.legacy_sse and SESSION not in exchange.headers
+            if resumed is None and is_legacy:
+                headers.pop(LAST_EVENT)  # a stream of that transport begins anew, whatever its client has seen
+                return
             if resumed is None:
                 raise Refusal("unknown-event", "there is no such event to resume after", status=404)
             exchange.opened = resumed
@@ -92,6 +96,9 @@ class Relay:
             supported=self._known.versions_of(server.name) or VERSIONS,
         )
         if exchange.stream is not None:
+            if read.kind == "batch":
+                message = "the HTTP+SSE transport has no arrays"
+                raise Refusal("batch-not-accepted", message, code=INVALID_REQUEST)
             exchange.stream.check_ids(read.ids, most=policy.max_in_flight)
         if read.answers:
             take = exchange.conversation.take_answer if exchange.conversation else lambda _: None
