@@ -58,10 +58,11 @@ class Way:
     environment: Mapping[str, str]
 
     @classmethod
-    def through(cls, proxy: str, url: str) -> "Way":
-        """By the proxy variables, as `coatcheck exec` sets them."""
+    def through(cls, proxy: str, url: str, ca: Path | None = None) -> "Way":
+        """By the proxy variables, as `coatcheck exec` sets them; with those for the gateway's CA where it is given."""
         variables = {"HTTP_PROXY": proxy, "http_proxy": proxy, "HTTPS_PROXY": proxy, "https_proxy": proxy}
-        return cls(url, variables | {"NODE_USE_ENV_PROXY": "1"})
+        trust = {"SSL_CERT_FILE": str(ca), "NODE_EXTRA_CA_CERTS": str(ca)} if ca is not None else {}
+        return cls(url, variables | trust | {"NODE_USE_ENV_PROXY": "1"})
 
 
 def start(client: Official, way: Way, steps: Path) -> subprocess.Popen[str]:

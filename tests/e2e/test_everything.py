@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 from official import CLIENTS, EVERYTHING, NODE, SERVER, Official, Way, inspect, lasting, needs_everything, play
+from tls_front import TlsFront
 
 from coatcheck.journal.read import records
+from story.certificates import make_authority
 from story.issuer import Issuer
 from story.part import LOOPBACK, Part, accepts, free_port
 from story.processes import Gateway, run_cli
@@ -35,10 +37,19 @@ identities:
   silent: {issuer: ci, claims: {repository_id: "2"}}
 servers:
   everything: {url: "http://localhost:$port/mcp", addresses: [127.0.0.0/8, "::1/128"]}
+  over-tls: {url: "https://localhost:$tls_port/mcp", ca: "$ca", addresses: [127.0.0.0/8, "::1/128"]}
 rules:
   - id: everything
     who: [everybody]
     server: everything
+    tools: ["*"]
+    resources: ["**"]
+    prompts: ["*"]
+    methods: ["*"]
+    effect: allow
+  - id: everything-over-tls
+    who: [everybody]
+    server: over-tls
     tools: ["*"]
     resources: ["**"]
     prompts: ["*"]
@@ -84,10 +95,11 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("everything")
-    server, listener = Server(folder / "server.out"), free_port()
-    with Issuer() as issuer:
+    server, listener, authority = Server(folder / "server.out"), free_port(), make_authority(folder / "authority")
+    with Issuer() as issuer, TlsFront(authority.server_cert("localhost"), server.port) as front:
         policy, state = folder / "policy.yaml", folder / "state"
-        policy.write_text(POLICY.substitute(audience=AUDIENCE, issuer=issuer.url, port=server.port))
+        names = {"port": server.port, "tls_port": front.port, "ca": authority.ca_pem}
+        policy.write_text(POLICY.substitute(audience=AUDIENCE, issuer=issuer.url, **names))
         assert run_cli("init", "--state", str(state)).returncode == 0
         more = ("--reverse", f"everything={LOOPBACK}:{listener}")
         gateway = Gateway(policy, state, output=folder / "gateway.out", form="run", more=more)
@@ -96,6 +108,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         ways = {
             "direct": Way(url, {}),
             "proxy": Way.through(gateway.proxy_url(token), url),
+            "proxy, TLS": Way.through(gateway.proxy_url(token), f"https://localhost:{front.port}/mcp", gateway.ca_pem),
             "reverse": Way(f"http://{LOOPBACK}:{listener}/mcp", {"EVERYTHING_TOKEN": token}),
             "silent": Way.through(gateway.proxy_url(silent), url),
         }
@@ -133,7 +146,7 @@ def test_the_conversation_leaves_nothing_out_that_the_server_offers(scene: Scene
     ]
 
 
-@pytest.mark.parametrize("way", ["proxy", "reverse"])
+@pytest.mark.parametrize("way", ["proxy", "proxy, TLS", "reverse"])
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 def test_everything_is_through_the_gateway_as_it_is_direct(scene: Scene, client: Official, way: str) -> None:
     before = len(scene.journaled())
@@ -184,7 +197,7 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("way", ["proxy", "reverse"])
+@pytest.mark.parametrize("way", ["proxy", "proxy, TLS", "reverse"])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_inspector_sees_through_the_gateway_what_it_sees_direct(
     scene: Scene, method: str, way: str, tmp_path: Path
