@@ -1,6 +1,7 @@
 """`coatcheck policy explain` and `who`: why a call is decided as it is, and who may make it."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from coatcheck.policy.decide import decide
 from coatcheck.policy.decision import Allow, Decision, Deny, Hold
 from coatcheck.policy.explain import Explanation, as_caller, explain, with_shadows
 from coatcheck.policy.load import load_policy
-from coatcheck.policy.model import Identity, Policy, Server
+from coatcheck.policy.model import Identity, Policy, Rate, RuleId, Server
 from coatcheck.policy.shape import shown, suggest
+from coatcheck.policy.terms import Terms, terms_of
 from coatcheck.policy.who import Access, who_may
 from coatcheck_cli.options import Command, json_option, policy_option, printable, show
 
@@ -54,11 +56,13 @@ def explain_command(
     call = _call(what, read_object(arguments, "--args"))
     decision = decide(loaded, caller, server, [call], now=now)
     would = decide(with_shadows(loaded), caller, server, [call], now=now)
+    terms = terms_of(loaded, server, call, decision)
     refused = _refused(loaded.identities[caller_name], now)
     rows = [_as_row(one) for one in explain(loaded, caller, server, call, now=now)]
     if as_json:
         limits = {rule: str(loaded.limits[rule]) for rule in decision.rules if rule in loaded.limits}
         data: dict[str, object] = {"decision": {**as_data(decision), "limits": limits}, "rules": rows}
+        data["terms"] = _terms_data(terms)
         if would != decision:
             data["with_shadows"] = as_data(would)
         if refused:
@@ -74,6 +78,8 @@ def explain_command(
         plain = [{**row, "matched": "yes" if row["matched"] else "no", "limit": row["limit"] or ""} for row in rows]
         limit = ("limit",) if any(row["limit"] for row in rows) else ()
         show(plain, ("rule", "effect", "matched", *limit, "why"), as_json=False, empty="")
+    for line in terms.in_words():
+        click.echo(printable(line))
 
 
 @click.command()
@@ -84,8 +90,10 @@ def who(policy: Path, server_name: str, *, as_json: bool, **what: str | None) ->
     """List the identities that may make a call, and with whose approval."""
     loaded = load_policy(policy)
     found = who_may(loaded, find_server(loaded, server_name), _call(what, {}), now=datetime.now(UTC))
-    rows = [_access_row(access, as_json=as_json) for access in found]
-    show(rows, ("identity", "effect", "approval", "if", "rules"), as_json=as_json, empty="no identity may")
+    rows = [_access_row(access, loaded.limits, as_json=as_json) for access in found]
+    limit = ("limit",) if any(row.get("limit") for row in rows) else ()
+    columns = ("identity", "effect", "approval", "if", *limit, "rules")
+    show(rows, columns, as_json=as_json, empty="no identity may")
 
 
 def find_server(loaded: Policy, name: str) -> Server:
@@ -152,16 +160,27 @@ def _as_row(one: Explanation) -> dict[str, object]:
     }
 
 
-def _access_row(access: Access, *, as_json: bool) -> dict[str, object]:
+def _terms_data(terms: Terms) -> dict[str, object]:
+    return {
+        "pins": terms.pins,
+        "pin_reviewers": list(terms.pin_reviewers),
+        "masks": [mask.id for mask in terms.masks],
+        "deny_style": terms.style,
+    }
+
+
+def _access_row(access: Access, limits: Mapping[RuleId, Rate], *, as_json: bool) -> dict[str, object]:
     conditions = ["its condition holds"] if access.depends else []
     if access.group:
         conditions.append(f"its token lists the group {access.group}")
     approval = access.approval
+    rates = {rule: str(limits[rule]) for rule in access.rules if rule in limits}
     if as_json:
         return {
             "identity": access.caller,
             "effect": access.effect,
             "if": conditions,
+            "limits": rates,
             "rules": list(access.rules),
             "reviewers": list(approval.reviewers) if approval else [],
             "quorum": approval.quorum if approval else None,
@@ -172,6 +191,7 @@ def _access_row(access: Access, *, as_json: bool) -> dict[str, object]:
         "effect": access.effect,
         "approval": _asks(approval) if approval else "",
         "if": " and ".join(conditions),
+        "limit": ", ".join(dict.fromkeys(rates.values())),
         "rules": ", ".join(access.rules),
     }
 

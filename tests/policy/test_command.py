@@ -80,7 +80,7 @@ def test_who_lists_the_identities_that_may(run):
     assert run("who", "--server", "github", "--tool", "drop").stdout == "no identity may\n"
     data = json.loads(run("who", "--server", "github", "--tool", "get_x", "--json").stdout)
     nobody = {"reviewers": [], "quorum": None, "expires": None}
-    assert data == [{"identity": "shop-ci", "effect": "allow", "if": [], "rules": ["ci-reads"], **nobody}]
+    assert data == [{"identity": "shop-ci", "effect": "allow", "if": [], "limits": {}, "rules": ["ci-reads"], **nobody}]
 
 
 def test_who_says_with_whose_approval(run):
@@ -147,3 +147,47 @@ def test_an_unknown_name_is_an_error_with_a_hint(run):
     assert caught.value.problems[0].hint == "did you mean 'github'?"
     with pytest.raises(CoatcheckError, match="unknown identity"):
         run("explain", "--caller", "shop", "--server", "github", "--tool", "x")
+
+
+def test_explain_says_what_pins_and_masks_apply_to_a_call_that_goes(run, draft):
+    get = ("--caller", "shop-ci", "--server", "github", "--tool", "get_issue")
+    assert run("explain", *get).stdout.splitlines()[-1] == (
+        "pins: hold: if its definition changes, it is hidden and denied until 'coatcheck policy pin' accepts it"
+    )
+    text = draft.edited("    credential: github-pat\n", "    credential: github-pat\n    pins: warn\n")
+    draft.load(draft.edited("    server: warehouse\n    detect", "    server: github\n    detect", text))
+    pins, mask = run("explain", *get).stdout.splitlines()[-2:]
+    assert pins == "pins: warn: if its definition changes, it is called all the same, and journaled"
+    assert mask == "mask: personal-data: email, credit-card, iban, $..ssn as partial"
+    assert json.loads(run("explain", *get, "--json").stdout)["terms"] == {
+        "pins": "warn",
+        "pin_reviewers": [],
+        "masks": ["personal-data"],
+        "deny_style": None,
+    }
+    assert "pins" not in run("explain", "--caller", "shop-ci", "--server", "github", "--tool", "drop").stdout
+
+
+@pytest.mark.parametrize(
+    ("style", "told"),
+    [
+        ("hide", "told as: a tool that does not exist (-32602)"),
+        ("tool_error", "told as: the tool's own failure (isError), with the message"),
+    ],
+)
+def test_explain_says_how_a_denial_is_told(run, draft, style, told):
+    secret = ("--caller", "shop-ci", "--server", "github", "--tool", "list_secrets")
+    assert "told as" not in run("explain", *secret).stdout
+    draft.load(draft.edited("    effect: deny\n", f"    effect: deny\n    deny_style: {style}\n"))
+    assert run("explain", *secret).stdout.splitlines()[-1] == told
+    assert json.loads(run("explain", *secret, "--json").stdout)["terms"]["deny_style"] == style
+
+
+def test_who_says_how_often(run, draft):
+    get = ("--server", "github", "--tool", "get_issue")
+    assert "limit" not in run("who", *get).stdout
+    draft.load(draft.edited("  - id: ci-reads\n", "  - id: ci-reads\n    limit: 30/min\n"))
+    head, row = run("who", *get).stdout.splitlines()
+    assert head.split() == ["identity", "effect", "approval", "if", "limit", "rules"]
+    assert row.split() == ["shop-ci", "allow", "30/min", "ci-reads"]
+    assert json.loads(run("who", *get, "--json").stdout)[0]["limits"] == {"ci-reads": "30/min"}
