@@ -8,6 +8,8 @@ from server import Answer, saying
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
 MAIL = "ann@example.com"
+MASKED = "[email]"
+"""What the policy's mask puts in its place."""
 MAX_EVENT = 4 * 1024 * 1024
 
 
@@ -54,7 +56,8 @@ def messages(body: bytes) -> list:
 
 
 def is_masked(body: bytes, count: int) -> None:
-    """Asserts that `count` whole messages came, and the address in none of them."""
+    """Asserts that `count` whole messages came, and the address in none of them but what stands for it in one."""
     assert MAIL.encode() not in body
     assert len(messages(body)) == count
     assert "error" not in messages(body)[-1]
+    assert MASKED in json.dumps(messages(body)), "the message must arrive, masked"

@@ -83,74 +83,7 @@ def test_a_mirrored_header_twice_is_refused(ground, name) -> None:
         denied(sent(ground, newer(), *lines, version=NEWER), 400, "duplicate-header")
 
 
-# -- bodies --------------------------------------------------------------------------------------------------------
-
-PLAIN = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_order","arguments":{}}}'
-BODIES = {
-    "a name twice": PLAIN.replace('"name":"get_order"', '"name":"get_order","name":"delete_order"'),
-    "a method twice, escaped": PLAIN.replace('"method"', '"method":"ping","m\\u0065thod"'),
-    "an argument twice": PLAIN.replace('"arguments":{}', '"arguments":{"a":1,"a":2}'),
-    "arguments twins by case": PLAIN.replace('"arguments":{}', '"arguments":{"path":1,"Path":2}'),
-    "twins by case": PLAIN.replace('"name":"get_order"', '"name":"get_order","Name":"delete_order"'),
-    "twins by a long s": PLAIN.replace('"params":', '"params":{},"param\\u017f":'),
-    "twins by a kelvin sign": PLAIN.replace('"arguments":{}', '"arguments":{"token":1,"to\\u212aen":2}'),
-    "twins by NUL": PLAIN.replace('"name":"get_order"', '"name":"get_order","name\\u0000":"x"'),
-    "null": "null",
-    "a number": "1",
-    "a string": '"x"',
-    "an empty object": "{}",
-    "nothing": "",
-    "two documents": PLAIN + PLAIN,
-    "lines of documents": PLAIN + "\n" + PLAIN,
-    "garbage behind": PLAIN + "x",
-    "a comma too many": PLAIN.replace('"arguments":{}', '"arguments":{},'),
-    "a comment": PLAIN.replace("{", "{/**/", 1),
-    "single quotes": PLAIN.replace('"', "'"),
-    "half a surrogate": PLAIN.replace('"arguments":{}', '"arguments":{"a":"\\ud800"}'),
-    "5,000 digits": PLAIN.replace('"arguments":{}', '"arguments":{"a":%s}' % ("9" * 5000)),
-    "depth 65": PLAIN.replace('"arguments":{}', '"arguments":{{"a":{}1{}}}'.format("[" * 65, "]" * 65)),
-    "depth 100,000": PLAIN.replace('"arguments":{}', '"arguments":{{"a":{}1{}}}'.format("[" * 100_000, "]" * 100_000)),
-    "id null": PLAIN.replace('"id":1', '"id":null'),
-    "id 1.5": PLAIN.replace('"id":1', '"id":1.5'),
-    "id 1.0": PLAIN.replace('"id":1', '"id":1.0'),
-    "id true": PLAIN.replace('"id":1', '"id":true'),
-    "id in a list": PLAIN.replace('"id":1', '"id":[1]'),
-    "no id": PLAIN.replace('"id":1,', ""),
-    "json-rpc 1.0": PLAIN.replace('"2.0"', '"1.0"'),
-    "json-rpc as a number": PLAIN.replace('"2.0"', "2.0"),
-    "no json-rpc": PLAIN.replace('"jsonrpc":"2.0",', ""),
-    "result and method": PLAIN.replace('"id":1', '"id":1,"result":{}'),
-    "a result": '{"jsonrpc":"2.0","id":1,"result":{}}',
-    "an error": '{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}',
-}
-RAW = {
-    "UTF-16": PLAIN.encode("utf-16"),
-    "UTF-32": PLAIN.encode("utf-32-le"),
-    "a byte order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
-    "no UTF-8": PLAIN.replace("{}", '{"a":"~"}').encode().replace(b"~", b"\xff"),
-    "an overlong slash": PLAIN.replace("{}", '{"a":"~"}').encode().replace(b"~", b"\xc0\xaf"),
-    "a surrogate in UTF-8": PLAIN.replace("{}", '{"a":"~"}').encode().replace(b"~", b"\xed\xa0\x80"),
-}
-ALL_BODIES = {name: text.encode() for name, text in BODIES.items()} | RAW
-
-
-@pytest.mark.attack(
-    "MCP-10", "MCP-11", "MCP-13", "MCP-14", "MCP-16", "MCP-17", "MCP-19", "MCP-20", "MCP-22", "MCP-23", "MCP-25",
-    "MCP-26", "MCP-28", "MCP-29", "MCP-34",
-)  # fmt: skip
-@pytest.mark.parametrize("body", ALL_BODIES.values(), ids=ALL_BODIES)
-def test_a_body_that_could_be_read_otherwise_is_refused(ground, body) -> None:
-    with ground.watch():
-        denied(sent(ground, body), 400)
-
-
-@pytest.mark.attack("MCP-25")
-@pytest.mark.parametrize("request_id", [0, 1, "1", ""])
-def test_a_number_and_a_string_are_ids_and_come_back_as_they_are(ground, request_id) -> None:
-    with ground.watch(refusals=0, arrive=1):
-        found = sent(ground, message(id=request_id)).json["id"]
-        assert (type(found), found) == (type(request_id), request_id)
-
+# -- media types --------------------------------------------------------------------------------------------------
 
 TYPES = {
     "jsonx": "application/jsonx",
@@ -159,7 +92,21 @@ TYPES = {
     "latin1": "application/json; charset=latin1",
     "multipart": "multipart/form-data; boundary=x",
     "text": "text/plain",
+    "a charset twice": "application/json; charset=utf-8; charset=utf-16",
+    "a charset that is nearly it": "application/json; charset=utf8",
+    "a charset within a text": 'application/json; profile="charset=utf-8"',
+    "a charset in the extended form": "application/json; charset*=utf-8''utf-16",
+    "a parameter": "application/json; version=1",
+    "two types in one": "application/json, text/plain",
+    "lines": "application/jsonl",
+    "problem": "application/problem+json",
+    "anything": "*/*",
+    "a form": "application/x-www-form-urlencoded",
 }
+READ_TYPES = [
+    "Application/JSON", "application/json;charset=utf-8", 'application/json; charset="UTF-8"',
+    "application/json ; Charset=UTF-8",
+]  # fmt: skip
 
 
 @pytest.mark.attack("MCP-37")
@@ -168,6 +115,13 @@ def test_only_json_in_utf8_is_read(ground, kind) -> None:
     with ground.watch():
         reply = sent(ground, message(), f"Content-Type: {kind}", without=("Content-Type",))
         denied(reply, 415, "unsupported-media-type")
+
+
+@pytest.mark.attack("MCP-37")
+@pytest.mark.parametrize("kind", READ_TYPES)
+def test_json_in_utf8_is_read_however_that_is_said(ground, kind) -> None:
+    with ground.watch(refusals=0, arrive=1):
+        assert sent(ground, message(), f"Content-Type: {kind}", without=("Content-Type",)).status == 200
 
 
 @pytest.mark.attack("MCP-37")
@@ -198,7 +152,19 @@ NAMES = {
     "a space behind": "watch ",
     "another case": "WATCH",
     "a long s": "\u017fearch",
+    "a slash": "get_a/b",
+    "a star": "get_*",
+    "brackets": "get_[a]",
+    "another digit": "get_\u0661",
+    "a tag": "get_\U000e0041x",
+    "a mark": "get_\ufeff",
+    "NUL behind": "watch\0",
+    "a space before": " watch",
+    "200 letters": "get_" + "x" * 196,
+    "markup": "get_<b>",
+    "percent": "get_%6f",
 }
+READ_NAMES = ["watch", "get_a.b-c_D9", "get_" + "x" * 124]
 
 
 @pytest.mark.attack("MCP-31", "MCP-32")
@@ -206,6 +172,13 @@ NAMES = {
 def test_a_name_that_only_looks_like_an_allowed_one_is_denied(ground, name) -> None:
     with ground.watch():
         denied(sent(ground, message(params={"name": name, "arguments": {}})), 200, "policy-denied")
+
+
+@pytest.mark.attack("MCP-31", "MCP-32")
+@pytest.mark.parametrize("name", READ_NAMES)
+def test_a_name_that_a_rule_spells_is_served(ground, name) -> None:
+    with ground.watch(refusals=0, arrive=1):
+        assert sent(ground, message(params={"name": name, "arguments": {}})).status == 200
 
 
 @pytest.mark.attack("MCP-31")
@@ -221,6 +194,24 @@ URIS = [
     "%66ile:///srv/a",
     "file:///srv/../etc/passwd",
     "file:///srv/%2e%2e/x",
+    "file:///srv/a#",
+    "file:///srv/a?",
+    "file:///srv//a",
+    "file:/srv/a",
+    "file:///srv/./a",
+    "file:///srv/..%2fetc",
+    "file:///srv/..;/x",
+    "file:///srv/a\\..\\x",
+    "file:///srv/%252e%252e/x",
+    "file:///srv/%61",
+    "file:///srv/a%00",
+    "file:///srv/a\0",
+    "file:///srv/a\n",
+    "file:///srv/\uff0e\uff0e/x",
+    "file:///srv/\u202e",
+    "file://user@/srv/a",
+    "file:///SRV/a",
+    "http://169.254.169.254/",
 ]
 
 
