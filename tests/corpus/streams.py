@@ -8,7 +8,7 @@ from server import Answer, saying
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
 MAIL = "ann@example.com"
-MASKED = "[email]"
+MASKED = "[redacted]"
 """What the policy's mask puts in its place."""
 MAX_EVENT = 4 * 1024 * 1024
 

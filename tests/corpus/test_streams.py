@@ -162,6 +162,38 @@ def test_the_secret_in_pieces_does_not_reach_the_caller(ground, encode) -> None:
     assert b not in json.dumps(messages(body))
 
 
+TEXT = b"%s and %s"
+ODD: dict[str, bytes] = {
+    "no JSON": b"data: " + TEXT + b"\n\n",
+    "JSON of no message": b'data: {"a":"' + TEXT + b'"}\n\n',
+    "a string": b'data: "' + TEXT + b'"\n\n',
+    "a list of messages": b'data: [{"jsonrpc":"2.0","method":"x","params":{"a":"' + TEXT + b'"}}]\n\n',
+    "two values in one event": b'data: {}\ndata: {"a":"' + TEXT + b'"}\n\n',
+    "a member twice": b'data: {"jsonrpc":"2.0","method":"x","params":{"a":1,"a":"' + TEXT + b'"}}\n\n',
+    "an end that never comes": b"data: " + TEXT + b"\n",
+    "a line that never ends": b"data: " + TEXT,
+    "an answer nobody asked for": b'data: {"jsonrpc":"2.0","id":99,"result":{"a":"' + TEXT + b'"}}\n\n',
+    "an answer with a result and an error": b'data: {"jsonrpc":"2.0","id":1,"result":{},"error":"' + TEXT + b'"}\n\n',
+    "a second answer": b'data: {"jsonrpc":"2.0","id":1,"result":{}}\n\ndata: {"jsonrpc":"2.0","id":1,"result":{"a":"'
+    + TEXT + b'"}}\n\n',
+    "NUL in an id": b"id: \0" + TEXT + b"\ndata: {}\n\n",
+    "depth": b'data: {"a":' + b"[" * 5000 + b'"' + TEXT + b'"' + b"]" * 5000 + b"}\n\n",
+    "a type of its own": b'event: other\ndata: {"jsonrpc":"2.0","method":"x","params":{"a":"' + TEXT + b'"}}\n\n',
+    "a type of the old transport": b"event: endpoint\ndata: /" + TEXT + b"\n\n",
+}  # fmt: skip
+
+
+@pytest.mark.attack("SSE-05", "SSE-11")
+@pytest.mark.parametrize("form", ODD.values(), ids=ODD)
+def test_an_event_that_is_no_plain_message_carries_nothing_past(ground, form) -> None:
+    secret = ground.credential.encode()
+    body = received(ground, stream(b"data: " + message("first") + b"\n\n", form % (MAIL.encode(), secret)))
+    assert messages(body)[0]["params"]["data"] == "first"
+    assert MAIL.encode() not in body
+    assert secret not in body
+    ground.is_well()
+
+
 def test_the_good_stream_beside_all_of_these_passes(ground) -> None:
     events = [
         b"data: " + message("one") + b"\n\n",
