@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from html.entities import html5
 from urllib.parse import quote, quote_plus
@@ -30,6 +31,10 @@ def _json(value: bytes) -> bytes:
     return json.dumps(value.decode())[1:-1].encode()
 
 
+def _in_lines(text: bytes, width: int) -> bytes:
+    return b"\n".join(text[at : at + width] for at in range(0, len(text), width))
+
+
 FORMS: Mapping[str, Form] = {
     "raw": lambda value: value,
     "percent upper": _each(lambda _, byte: f"%{byte:02X}"),
@@ -47,6 +52,11 @@ FORMS: Mapping[str, Form] = {
     "html hex": _each(lambda _, byte: f"&#x{byte:x};"),
     "html named": _each(lambda _, byte: _NAMED.get(chr(byte), chr(byte))),
     "html escape": lambda value: html.escape(value.decode()).encode(),
+    "html twice": lambda value: html.escape(html.escape(value.decode())).encode(),
+    "html decimal twice": _each(lambda _, byte: f"&amp;#{byte};"),
+    "html loose": _each(lambda _, byte: f"&#{byte}"),
+    "markdown": lambda value: _json(re.sub(rb"([^\w\s\\])", rb"\\\1", value)),
+    "octal": _each(lambda _, byte: f"\\\\{byte:03o}"),
     "python repr": lambda value: repr(value.decode())[1:-1].encode(),
     "backslash x": _each(lambda _, byte: f"\\x{byte:02x}"),
     "base64": base64.b64encode,
@@ -54,6 +64,7 @@ FORMS: Mapping[str, Form] = {
     "base64 at 2": lambda value: base64.b64encode(b"k=" + value),
     "base64url": lambda value: base64.urlsafe_b64encode(value).rstrip(b"="),
     "base64 json slash": lambda value: base64.b64encode(value).replace(b"/", b"\\/"),
+    "base64 in lines": lambda value: _json(_in_lines(base64.b64encode(b"key=" + value), 16)),
     "hex lower": lambda value: value.hex().encode(),
     "hex upper": lambda value: value.hex().upper().encode(),
     "basic pair": lambda value: base64.b64encode(b"robot:" + value),

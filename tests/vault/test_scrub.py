@@ -1,8 +1,10 @@
 """Secret to `*`: every form a server may echo, however the network splits it."""
 
 import base64
+import html
 import json
 import re
+import string
 import time
 from collections.abc import Callable
 from html.entities import html5
@@ -58,12 +60,15 @@ def forms(character: str, raw: bytes) -> list[bytes]:
     number = ord(character)
     found += [form.encode() for form in (f"&#{number};", f"&#0{number};", f"&#x{number:x};", f"&#X{number:X};")]
     found += ENTITIES.get(character, [])
+    found += [f"&#{number}".encode(), f"&#x{number:X}".encode(), html.escape(f"&#{number};").encode()]
+    found += [html.escape(name.decode()).encode() for name in ENTITIES.get(character, [])]
+    found += ["".join(f"\\{b:03o}" for b in raw).encode(), "".join(f"\\\\{b:03o}" for b in raw).encode()]
     found += ["".join(f"%25{b:02X}" for b in raw).encode(), "".join(f"\\x{b:02x}" for b in raw).encode()]
     found += [
         json.dumps(found[3].decode())[1:-1].encode(),
         json.dumps(f"\\x{raw[0]:02x}")[1:-1].encode() + b"".join(b"\\\\x%02x" % b for b in raw[1:]),
     ]
-    if character in "/'":
+    if character in string.punctuation and character != "\\":
         found += [f"\\{character}".encode(), f"\\\\{character}".encode()]
     if character == " ":
         found.append(b"+")
@@ -97,7 +102,7 @@ def test_the_value_is_masked_in_every_encoding(credential: Make, value: bytes) -
             re.sub(rb"%..", lambda found: found[0].lower(), quote(value, safe="").encode()),
             "".join(f"%{byte:02x}" for byte in value).encode(), json.dumps(text)[1:-1].encode(),
             json.dumps(text, ensure_ascii=False)[1:-1].encode(), json.dumps(text)[1:-1].replace("/", "\\/").encode(),
-            *[b"".join(options[min(n, len(options) - 1)] for options in alternatives(value)) for n in range(12)],
+            *[b"".join(options[min(n, len(options) - 1)] for options in alternatives(value)) for n in range(24)],
         ],
     }  # fmt: skip
     for expected, texts in encoded.items():
@@ -120,6 +125,42 @@ def test_base64_at_every_alignment_is_masked_but_for_its_edges(credential: Make,
         assert Hit("token", "base64") in hits
         # At most one whole character of the value beside what came before and after it in the text.
         assert out.count(b"*") >= len(value) * 8 // 6 - 2
+
+
+LINE_ENDS = [b"\n", b"\r\n", b"\\n", b"\\r\\n", b"\\\\n", b"\\\\r\\\\n"]
+
+
+def in_lines(text: bytes, width: int, line_end: bytes) -> bytes:
+    return line_end.join(text[at : at + width] for at in range(0, len(text), width))
+
+
+@pytest.mark.parametrize("line_end", LINE_ENDS)
+@pytest.mark.parametrize("value", VALUES)
+def test_base64_in_lines_is_masked_wherever_they_end(credential: Make, value: bytes, line_end: bytes) -> None:
+    scrubber = scrubber_of(credential(value))
+    for encode, before in ((base64.b64encode, b"user:"), (base64.urlsafe_b64encode, b"key=abc")):
+        text = encode(before + value + b" and more")
+        for width in (1, 3, *range(4, len(text))):
+            hits: list[Hit] = []
+            written = b'"' + in_lines(text, width, line_end) + b'"'
+            out = scrubber.whole(written, hits)
+            assert len(out) == len(written)
+            assert hits == [Hit("token", "base64")]
+            for ending in LINE_ENDS:
+                out = out.replace(ending, b"")
+            assert max(map(len, re.findall(rb"\*+", out))) >= len(value) * 8 // 6 - 2
+            for at in range(0, len(written), 7):
+                assert fed(scrubber, [written[:at], written[at:]])[0] == scrubber.whole(written, [])
+
+
+def test_lines_of_other_base64_pass_at_once(credential: Make) -> None:
+    scrubber = scrubber_of(credential(PLAIN))
+    stream = scrubber.stream([])
+    other = base64.encodebytes(bytes(range(256)) * 3)
+    assert scrubber.whole(other, []) is other
+    out = b"".join(map(stream.feed, other.splitlines(keepends=True)))
+    assert len(out) >= len(other) - 4
+    assert out + stream.finish() == other
 
 
 def test_base64_that_json_or_a_url_escaped_is_masked(credential: Make) -> None:
@@ -271,9 +312,12 @@ def echoes(draw: st.DrawFn) -> tuple[bytes, bytes]:
     parts: list[bytes] = []
     options = alternatives(value)
     for _ in range(draw(st.integers(1, 5))):
-        choices = cycle(draw(st.lists(st.integers(0, 12), min_size=1, max_size=5)))
+        choices = cycle(draw(st.lists(st.integers(0, 24), min_size=1, max_size=5)))
         mixed = b"".join(forms[next(choices) % len(forms)] for forms in options)
-        part = draw(st.sampled_from([mixed, value, value.hex().encode(), base64.b64encode(value), b" ", b"\\", b"%2"]))
+        wrapped = in_lines(base64.b64encode(value), draw(st.integers(1, 9)), draw(st.sampled_from(LINE_ENDS)))
+        part = draw(
+            st.sampled_from([mixed, value, value.hex().encode(), base64.b64encode(value), wrapped, b" ", b"\\", b"%2"])
+        )
         start = draw(st.integers(0, 3) | st.just(0))
         parts.append(part[start : draw(st.integers(0, len(part)) | st.just(len(part)))])
     return value, b"".join(parts)
@@ -357,6 +401,10 @@ def test_noise_passes_a_stream_unchanged(credential: Make, data: bytes) -> None:
         pytest.param(b"%" * 100_000, id="percent signs"),
         pytest.param(b"\\u" * 50_000, id="json escapes"),
         pytest.param(b"&#" * 50_000, id="entities"),
+        pytest.param(b"Z\n" * 50_000, id="lines"),
+        pytest.param((base64.b64encode(PLAIN)[:-6] + b"\n") * 1_850, id="near misses in base64 lines"),
+        pytest.param(b"\\r\\n" * 25_000, id="escaped line ends"),
+        pytest.param(b"&amp;#" * 16_000, id="entities twice"),
         pytest.param(b"%67" * 33_333, id="escaped first letters"),
         pytest.param(PLAIN[:-1] * 2_500, id="near misses"),
         pytest.param(b"".join(b"%%%02x" % byte for byte in PLAIN[:-1]) * 850, id="escaped near misses"),

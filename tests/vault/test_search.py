@@ -5,8 +5,9 @@ import hashlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coatcheck.vault.patterns import Needle, Word
+from coatcheck.vault.patterns import Needle
 from coatcheck.vault.search import FEW, NeedleSearch, WordSearch
+from coatcheck.vault.words import Word
 
 LETTERS = st.text("ab", min_size=8, max_size=40).map(str.encode)
 

@@ -1,20 +1,17 @@
-"""What a value looks like when a server says it back: fixed needles, and words of mixed escapes.
+"""What a value looks like when a server says it back: fixed needles, and words (`words.py`) of mixed escapes.
 
-Law: a word is the value with any subset of its characters escaped, each in any listed way; a needle is exact bytes.
-Law: text of JSON inside JSON, percent-encoding twice over, and a program's quotes inside JSON are listed ways.
+Law: a needle is exact bytes; base64 is also known with line ends in it (MIME, PEM, files as many APIs give them).
 Limit: reversed, split, compressed or encrypted values are not known here, nor any other encoding inside another.
 """
 
 import base64
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html.entities import html5
-from types import MappingProxyType
 from typing import Literal, Self
 
 from coatcheck.vault.bindings import Binding
 from coatcheck.vault.snapshot import Credential
+from coatcheck.vault.words import Word
 
 type Encoding = Literal["raw", "hex", "base64", "escaped"]
 
@@ -27,11 +24,6 @@ SHORTEST_PART = 4
 SHORTEST_LINE = 16
 """Bytes; a shorter line of a value is looked for with the others only."""
 
-BACKSLASHED = MappingProxyType(
-    {'"': '"', "'": "'", "\\": "\\", "/": "/", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
-)
-"""RFC 8259 section 7, and the single quote of programs' own strings, as stack traces show them."""
-
 BASE64_SIGNS = (
     ("+", "/"), ("-", "_"), ("+", "\\/"), ("+", "\\\\/"), ("+", "\\\\\\/"),
     ("%2B", "%2F"), ("%2b", "%2f"), ("%252B", "%252F"), ("%252b", "%252f"),
@@ -40,21 +32,6 @@ BASE64_SIGNS = (
     ("&#x2B;", "&#x2F;"), ("&#x2b;", "&#x2f;"), ("&#43;", "&#47;"),
 )  # fmt: skip
 """How the two signs of base64 are written: in both alphabets (RFC 4648 4 and 5), and as JSON, URLs and HTML escape."""
-
-ENTITY_DIGITS = 7
-"""Numeric entities are known with leading zeros up to this many digits (`&#0000103;`)."""
-
-
-def _names() -> Mapping[str, tuple[str, ...]]:
-    names: defaultdict[str, list[str]] = defaultdict(list)
-    for name, character in html5.items():
-        if name.endswith(";") and len(character) == 1:
-            names[character].append(f"&{name.lower()}")
-    return MappingProxyType({character: tuple(sorted(set(found))) for character, found in names.items()})
-
-
-ENTITIES = _names()
-"""Character to its named entities (HTML 13.5), lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,86 +69,14 @@ class Needle:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """One character of a value: its bytes as they are, and its escapes (lower case) by their first byte."""
-
-    raw: bytes
-    escapes: Mapping[int, tuple[bytes, ...]]
-    longest: int
-
-    def ends(self, data: bytes, lower: bytes, at: int) -> Iterator[int]:
-        """Where this character ends if it stands at `at`, in each way it can."""
-        if data.startswith(self.raw, at):
-            yield at + len(self.raw)
-        if at < len(data):
-            for escape in self.escapes.get(data[at], ()):
-                if lower.startswith(escape, at):
-                    yield at + len(escape)
-
-    def is_cut(self, data: bytes, lower: bytes, at: int) -> bool:
-        """Whether the data ends inside this character."""
-        if len(data) - at >= self.longest:
-            return False
-        rest = lower[at:]
-        escapes = self.escapes.get(data[at], ())
-        raw = len(self.raw) > len(rest) and self.raw.startswith(data[at:])
-        return raw or any(len(escape) > len(rest) and escape.startswith(rest) for escape in escapes)
-
-
-class Word:
-    """A value whose characters may each be escaped."""
-
-    __slots__ = ("_prefixes", "_units", "alphabet", "escapes", "firsts", "longest")
-
-    def __init__(self, value: bytes) -> None:
-        self._units = _units(value)
-        self.longest = sum(unit.longest for unit in self._units)
-        self.firsts = bytes({self._units[0].raw[0], *self._units[0].escapes})
-        self._prefixes = tuple(b"".join(unit.raw for unit in self._units[:n]) for n in range(len(self._units)))
-        indexes: defaultdict[bytes, list[int]] = defaultdict(list)
-        for index, unit in enumerate(self._units):
-            for escapes in unit.escapes.values():
-                for escape in escapes:
-                    indexes[escape].append(index)
-        self.escapes: Mapping[bytes, tuple[int, ...]] = {escape: tuple(found) for escape, found in indexes.items()}
-        self.alphabet = value + b"".join(self.escapes) + b"".join(self.escapes).upper()
-
-    def around(self, data: bytes, lower: bytes, index: int, at: int, after: int) -> tuple[int, int] | None:
-        """The occurrence in which the escape at `at` to `after` is unit `index`, and the first escape of all."""
-        start = at - len(self._prefixes[index])
-        if start < 0 or not data.startswith(self._prefixes[index], start):
-            return None
-        end = self._end(data, lower, index + 1, after)
-        return None if end < 0 else (start, end)
-
-    def begins_at(self, data: bytes, lower: bytes, start: int) -> bool:
-        """Whether the data from `start` to its end is a proper prefix of this word."""
-        places = {start}
-        for unit in self._units:
-            if len(data) in places or any(unit.is_cut(data, lower, at) for at in places):
-                return True
-            places = {end for at in places for end in unit.ends(data, lower, at)}
-            if not places:
-                return False
-        return False
-
-    def _end(self, data: bytes, lower: bytes, index: int, at: int) -> int:
-        """The furthest end of the rest of the word from unit `index` at `at`; -1 where it does not stand there."""
-        places = {at}
-        for unit in self._units[index:]:
-            places = {end for at in places for end in unit.ends(data, lower, at)}
-            if not places:
-                return -1
-        return max(places)
-
-
-@dataclass(frozen=True, slots=True)
 class Patterns:
     """What to look for, for one credential."""
 
     secret: str
     needles: tuple[Needle, ...]
     words: tuple[Word, ...]
+    wrapped: tuple[bytes, ...]
+    """Base64 texts that may have line ends in them."""
 
 
 def patterns_of(credential: Credential) -> Patterns:
@@ -179,11 +84,13 @@ def patterns_of(credential: Credential) -> Patterns:
     value = credential.secret.reveal()
     needles: dict[bytes, Encoding] = {}
     words: list[Word] = []
+    wrapped = set()
     parts = {value}
     for binding in credential.bindings:
         pair = basic_text(binding, value)
         if pair is not None:
             needles.update(dict.fromkeys(_base64(pair), "base64"))
+            wrapped |= set(_base64(pair, BASE64_SIGNS[:2]))
         password = value.partition(b":")[2]
         if pair == value and len(password) >= SHORTEST_PART:
             parts.add(password)
@@ -195,8 +102,10 @@ def patterns_of(credential: Credential) -> Patterns:
             needles.update(dict.fromkeys((part.hex().encode(), part.hex().upper().encode()), "hex"))
             needles.update(dict.fromkeys(_wide(part), "raw"))
             words.append(Word(part))
+            wrapped |= set(_base64(part, BASE64_SIGNS[:2]))
     ordered = sorted(needles.items(), key=lambda item: len(item[0]), reverse=True)
-    return Patterns(credential.name, tuple(Needle.of(*item) for item in ordered), tuple(words))
+    fixed = tuple(Needle.of(*item) for item in ordered)
+    return Patterns(credential.name, fixed, tuple(words), tuple(sorted(wrapped)))
 
 
 def basic_text(binding: Binding, value: bytes) -> bytes | None:
@@ -207,16 +116,16 @@ def basic_text(binding: Binding, value: bytes) -> bytes | None:
     return before + value + after
 
 
-def _base64(value: bytes) -> Iterator[bytes]:
+def _base64(value: bytes, signs: Sequence[tuple[str, str]] = BASE64_SIGNS) -> Iterator[bytes]:
     """The part of a base64 text (RFC 4648 4 and 5) that this value alone decides, at each of the three alignments.
 
-    Also with the last character where the text ends with the value, and in all of `BASE64_SIGNS`. At its edges a
+    Also with the last character where the text ends with the value, and with all of these signs. At its edges a
     character may stay that mixes in a neighbour: four bits of the value at most.
     """
     for offset, first in enumerate((0, 2, 3)):
         text = base64.b64encode(bytes(offset) + value).decode().rstrip("=")
         for inner in {text[first : (offset + len(value)) * 8 // 6], text[first:]}:
-            for plus, slash in BASE64_SIGNS:
+            for plus, slash in signs:
                 yield inner.replace("+", plus).replace("/", slash).encode()
 
 
@@ -234,43 +143,3 @@ def _wide(value: bytes) -> Iterator[bytes]:
     except UnicodeDecodeError:
         return
     yield from (text.encode("utf-16-le"), text.encode("utf-16-be"))
-
-
-def _units(value: bytes) -> tuple[Unit, ...]:
-    """The characters of a value: of its UTF-8 text, or its single bytes where it is not."""
-    try:
-        pairs = [(character, character.encode()) for character in value.decode()]
-    except UnicodeDecodeError:
-        pairs = [(chr(byte), bytes([byte])) for byte in value]
-    return tuple(_unit(character, raw) for character, raw in pairs)
-
-
-def _unit(character: str, raw: bytes) -> Unit:
-    utf16 = character.encode("utf-16-be", "surrogatepass")
-    escapes = {
-        "".join(f"%{byte:02x}" for byte in raw),
-        "".join(f"%25{byte:02x}" for byte in raw),
-        "".join(f"\\x{byte:02x}" for byte in raw),
-        "".join(f"\\\\x{byte:02x}" for byte in raw),
-        "".join(f"\\u{utf16[i : i + 2].hex()}" for i in range(0, len(utf16), 2)),
-        "".join(f"\\\\u{utf16[i : i + 2].hex()}" for i in range(0, len(utf16), 2)),
-        *ENTITIES.get(character, ()),
-    }
-    if character in BACKSLASHED:
-        letter = BACKSLASHED[character]
-        # once, and inside another string: with the backslash escaped, and the letter too where JSON escapes it
-        escapes |= {f"\\{letter}", f"\\\\{letter}", f"\\\\\\{letter}"}
-        if character == "\\":
-            escapes.remove("\\\\\\")  # three backslashes are no level of it
-    if character == " ":
-        escapes |= {"+", "\r\n "}  # a form, and a folded header (RFC 9112 5.2)
-    if raw != character.encode():
-        escapes.add(character)  # a byte that was taken for Latin-1 text and written as UTF-8
-    number = ord(character)
-    for width in range(1, ENTITY_DIGITS + 1):
-        escapes |= {f"&#{number:0{width}d};", f"&#x{number:0{width}x};"}
-    by_first: defaultdict[int, list[bytes]] = defaultdict(list)
-    for escape in sorted(text.encode() for text in escapes):
-        by_first[escape[0]].append(escape)
-    longest = max(len(raw), *(len(escape) for found in by_first.values() for escape in found))
-    return Unit(raw, {first: tuple(found) for first, found in by_first.items()}, longest)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from coatcheck.mcp.call import Json
 from coatcheck.vault.patterns import Encoding, Patterns, patterns_of
-from coatcheck.vault.search import NeedleSearch, WordSearch
+from coatcheck.vault.search import NeedleSearch, WordSearch, WrappedSearch
 from coatcheck.vault.snapshot import Credential, Snapshot
 
 MASK = b"*"
@@ -35,14 +35,19 @@ class Hit:
 class Scrubber:
     """Masks the values of some credentials. Immutable; holds them in clear, so it lives as briefly as it can."""
 
-    __slots__ = ("_alphabet", "_firsts", "_in_needles", "_in_words", "_is_plain", "_longest", "_needles", "_words")
+    __slots__ = (
+        "_alphabet", "_firsts", "_in_needles", "_in_words", "_in_wrapped", "_is_plain", "_longest",
+        "_needles", "_words", "_wrapped",
+    )  # fmt: skip
 
     def __init__(self, patterns: Iterable[Patterns]) -> None:
         known = tuple(patterns)
         self._needles = tuple((needle, Hit(one.secret, needle.encoding)) for one in known for needle in one.needles)
         self._words = tuple((word, Hit(one.secret, "escaped")) for one in known for word in one.words)
+        self._wrapped = tuple((text, Hit(one.secret, "base64")) for one in known for text in one.wrapped)
         self._in_needles = NeedleSearch([needle for needle, _ in self._needles])
         self._in_words = WordSearch([word for word, _ in self._words])
+        self._in_wrapped = WrappedSearch([text for text, _ in self._wrapped])
         self._is_plain = all(_PLAIN.fullmatch(needle.text) for needle, _ in self._needles)
         texts = [*(needle.text for needle, _ in self._needles), *(word.alphabet for word, _ in self._words)]
         self._alphabet = bytes(sorted(set(b"".join(texts))))
@@ -91,21 +96,25 @@ class Scrubber:
         for which, start, end in self._in_words.find_all(data):
             _note(self._words[which][1], hits)
             yield start, end
+        for which, start, end in self._in_wrapped.find_all(data):
+            _note(self._wrapped[which][1], hits)
+            yield start, end
 
     def settled(self, data: bytes) -> int:
         """How many bytes are decided: what follows them could begin an occurrence that is not complete yet."""
         size = len(data)
+        wrapped = self._in_wrapped.begins_at(data)
         start = max(len(data.rstrip(self._alphabet)), size - self._longest + 1)
         if start >= size:
-            return size
+            return wrapped
         settled = min((needle.begins_at(data, start) for needle, _ in self._needles), default=size)
-        if self._firsts is None:
-            return settled
-        lower = data.lower()
-        for found in self._firsts.finditer(data, start, settled):
-            if any(word.begins_at(data, lower, found.start()) for word, _ in self._words):
-                return found.start()
-        return settled
+        if self._firsts is not None:
+            lower = data.lower()
+            for found in self._firsts.finditer(data, start, settled):
+                if any(word.begins_at(data, lower, found.start()) for word, _ in self._words):
+                    settled = found.start()
+                    break
+        return min(settled, wrapped)
 
     def _rebuilt(self, value: Json, hits: list[Hit]) -> Json:
         match value:

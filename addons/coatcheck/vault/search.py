@@ -5,11 +5,15 @@ it, hardly with how many are looked for.
 """
 
 import re
+import string
 import sys
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 
-from coatcheck.vault.patterns import Needle, Word
+from coatcheck.vault.patterns import Needle
+from coatcheck.vault.words import Word
 
 type Found = tuple[int, int, int]
 """Which of those looked for, and where it begins and ends."""
@@ -22,6 +26,18 @@ STRIDE = 8
 
 ENTITY_LIMIT = 40
 """Bytes within which an entity ends; the longest name has 33."""
+
+_BASE64 = b"+/_-" + string.ascii_letters.encode() + string.digits.encode()
+_LINE_FEEDS = tuple(re.compile(re.escape(text) + rb"(?=[A-Za-z0-9+/_-])") for text in (b"\n", b"\\n"))
+_PARTS = (b"\\\\r", b"\\\\n", b"\\r", b"\\n", b"\r", b"\n")
+"""Of line ends: each with all its backslashes before what is left without them."""
+_RETURNS = (b"\\\\r", b"\\r", b"\r")
+_CUT_LINE_END = re.compile(rb"(?:\r|\r?\n|(?:\\{1,2}r)?\\{0,2}|(?:\\{1,2}r)?\\{1,2}n)\Z")
+"""As much of a line end as may stand at the end of the data."""
+_WRAPPED = _BASE64 + b"\r\n\\"
+_LAST = frozenset(bytes([byte]) for byte in _WRAPPED)
+LONGEST_LINE_END = 6
+"""Bytes: backslash backslash r backslash backslash n."""
 
 FILTERED = 3
 """Bytes of an escape, after what it begins with, that the regular expressions look at; the rest is looked up."""
@@ -73,6 +89,83 @@ class NeedleSearch:
                 self._filed.setdefault(block, []).append((which, text, offset))
 
 
+class WrappedSearch:
+    """Base64 texts with line ends in them: those are taken out of the data before it is looked through.
+
+    They are known as they are, in JSON text, and in JSON text inside JSON.
+    """
+
+    __slots__ = ("_longest", "_needles", "_texts")
+
+    def __init__(self, texts: Sequence[bytes]) -> None:
+        self._needles = NeedleSearch([Needle.of(text, "base64") for text in texts])
+        self._texts = sorted(texts)
+        self._longest = max(map(len, texts), default=0)
+
+    def find_all(self, data: bytes) -> Iterator[Found]:
+        """Every occurrence, those without a line end in them too."""
+        if not self._texts or (b"\n" not in data and b"\\n" not in data):
+            return
+        flat = data
+        for part in _PARTS:  # more than line ends inside base64, and much faster
+            flat = flat.replace(part, b"")
+        if next(self._needles.find_all(flat), None) is not None:
+            text, places = _without(_line_ends(data), data)
+            for which, start, end in self._needles.find_all(text):
+                yield which, _place(places, start), _place(places, end - 1) + 1
+
+    def begins_at(self, data: bytes) -> int:
+        """The first position from which the rest of `data` could be the beginning of a text; its length if none."""
+        size = len(data)
+        if not self._texts or data[-1:] not in _LAST or data.endswith((b"\n\n", b"\r\n\r\n")):
+            return size
+        tail = data[-self._longest * (1 + LONGEST_LINE_END) :]
+        tail = tail[len(tail.rstrip(_WRAPPED)) :]
+        before = size - len(tail)
+        cut = _CUT_LINE_END.search(tail)
+        tail = tail[: cut.start()] if cut else tail
+        text, places = _without(_line_ends(tail), tail)
+        for at in range(max(0, len(text) - self._longest + 1), len(text)):
+            rest = text[at:]
+            found = bisect_left(self._texts, rest)
+            if found < len(self._texts) and self._texts[found].startswith(rest):
+                return before + _place(places, at)
+        return size
+
+
+def _line_ends(data: bytes) -> list[tuple[int, int]]:
+    """Every line end with base64 on both sides, in order."""
+    ends = [found.end() for pattern in _LINE_FEEDS for found in pattern.finditer(data)]
+    spans = [(_line_end_before(data, end), end) for end in sorted(ends)]
+    return [(start, end) for start, end in spans if start and data[start - 1] in _BASE64]
+
+
+def _without(spans: list[tuple[int, int]], data: bytes) -> tuple[bytes, list[tuple[int, int]]]:
+    """The data without these, and for each where in that it was, with how much was taken out by then."""
+    places = []
+    pieces = []
+    taken = before = 0
+    for start, end in spans:
+        pieces.append(data[before:start])
+        places.append((start - taken, taken := taken + end - start))
+        before = end
+    return b"".join([*pieces, data[before:]]), places
+
+
+def _line_end_before(data: bytes, end: int) -> int:
+    """Where the line end begins whose line feed ends here."""
+    start = end - 1 if data[end - 1] == ord("\n") else end - 2
+    if start < end - 1 and start and data[start - 1] == ord("\\"):
+        start -= 1
+    return next((start - len(text) for text in _RETURNS if data.endswith(text, 0, start)), start)
+
+
+def _place(places: list[tuple[int, int]], at: int) -> int:
+    """Where in the data a byte of the text without line ends is."""
+    before = bisect_right(places, at, key=itemgetter(0))
+    return at + (places[before - 1][1] if before else 0)
+
+
 class WordSearch:
     """Words with at least one escape, found by their first escape and the raw text before it."""
 
@@ -89,12 +182,14 @@ class WordSearch:
     def find_all(self, data: bytes) -> Iterator[Found]:
         """Every occurrence of every word that has an escape in it."""
         lower = b""
-        for pattern, lengths in self._probes:
-            found = pattern.search(data)
+        for pattern, beginning, lengths in self._probes:
+            found = pattern.search(data) if beginning[0] in data else None
             while found:
                 at = found.start()
                 lower = lower or data.lower()
-                ends = [at + length for length in lengths] if lengths else [data.find(b";", at, at + ENTITY_LIMIT) + 1]
+                ends = [at + length for length in lengths] or [
+                    data.find(b";", at + len(beginning), at + ENTITY_LIMIT) + 1
+                ]
                 for after in ends:
                     for which, word, index in self._users.get(lower[at:after], ()):
                         span = word.around(data, lower, index, at, after)
@@ -103,22 +198,33 @@ class WordSearch:
                 found = pattern.search(data, at + 1)
 
 
-def _probes(escapes: Iterable[bytes]) -> Iterator[tuple[re.Pattern[bytes], tuple[int, ...]]]:
-    """What leads to escapes, and how long those are. Escapes that begin alike share one: `\\u`, `%`, `&`.
+def _probes(escapes: Iterable[bytes]) -> Iterator[tuple[re.Pattern[bytes], bytes, tuple[int, ...]]]:
+    """What leads to escapes, what they begin with, and how long they are.
 
-    Entities are found by their `;` instead: no length.
+    Escapes that begin alike share one: `\\u`, `%`, `&#`. Named entities are found by their `;` instead: no length.
     """
     groups: defaultdict[bytes, set[bytes]] = defaultdict(set)
     for escape in escapes:
-        backslashes = len(escape) - len(escape.lstrip(b"\\"))
-        groups[escape[: backslashes + 1] if backslashes else escape[:1]].add(escape)
+        groups[_beginning(escape)].add(escape)
     for beginning, group in sorted(groups.items()):
         shortest = min(map(len, group))
         sets = [
             {escape[at] for escape in group} for at in range(len(beginning), min(shortest, len(beginning) + FILTERED))
         ]
-        lengths = () if beginning == b"&" else tuple(sorted(set(map(len, group))))
-        yield re.compile(re.escape(beginning) + b"".join(map(_any_case, sets))), lengths
+        lengths = () if beginning in (b"&", b"&amp;") else tuple(sorted(set(map(len, group))))
+        yield re.compile(re.escape(beginning) + b"".join(map(_any_case, sets))), beginning, lengths
+
+
+def _beginning(escape: bytes) -> bytes:
+    """What an escape has in common with many."""
+    letter = escape.lstrip(b"\\")[:1]
+    if escape[:1] == b"\\":
+        backslashes = escape[: escape.index(letter)] if letter else escape
+        return backslashes + letter if letter.isalpha() else backslashes
+    if escape[:1] == b"&":
+        start = b"&amp;" if escape.startswith(b"&amp;") and len(escape) > len(b"&amp;") else b"&"
+        return start + b"#" if escape.startswith(b"#", len(start)) else start
+    return escape[:1]
 
 
 def _any_case(choices: set[int]) -> bytes:
