@@ -229,6 +229,42 @@ def test_the_known_expectation_is_met_here_and_does_not_leave(ground, value) -> 
     assert "expect" not in watch.arrived()[0].headers
 
 
+@pytest.mark.attack("HTTP-64")
+def test_who_waits_with_a_body_is_told_to_go_on_once_the_head_is_accepted(ground) -> None:
+    body = call("get_order", {"order_id": "waits"})
+    with ground.watch(refusals=0, arrive=1) as watch, ground.tunnel() as client:
+        client.send(ground.post(body, more=["Expect: 100-continue"]).removesuffix(body))
+        word = client.read_head()
+        assert (word.status, word.headers) == (100, {})
+        assert watch.arrived() == []
+        assert client.outcome(body).status == 200
+
+
+@pytest.mark.attack("HTTP-64")
+@pytest.mark.parametrize(
+    ("head_of", "status"),
+    [
+        pytest.param(lambda ground: ground.post(more=["Expect: 200-ok"]), 417, id="not known"),
+        pytest.param(lambda ground: ground.post(more=["Expect: 100-continue", "Upgrade: x"]), 403, id="refused"),
+        pytest.param(
+            lambda ground: ground.post(more=["Expect: 100-continue"], server=ground.other), 421, id="misdirected"
+        ),
+    ],
+)
+def test_who_waits_with_a_body_is_refused_without_it(ground, head_of, status) -> None:
+    whole = head_of(ground)
+    with ground.watch(), ground.tunnel(timeout=3) as client:
+        denied(client.outcome(whole[: whole.index(b"\r\n\r\n") + 4]), status)
+        assert client.is_ended()
+
+
+@pytest.mark.attack("HTTP-64", "HTTP-62")
+def test_who_is_nobody_is_not_told_to_go_on(ground) -> None:
+    lines = (f"Host: {ground.rest.authority}", "Content-Length: 3", "Expect: 100-continue")
+    with ground.watch("proxy", refusals=1), ground.client(ground.rest, timeout=3) as client:
+        assert client.outcome(head(f"POST {ground.rest_url()} HTTP/1.1", *lines)).status == 407
+
+
 @pytest.mark.attack("HTTP-61")
 @pytest.mark.parametrize("big", ["one header", "many headers", "a target", "without an end"])
 def test_a_head_that_is_too_large_is_refused(ground, big) -> None:

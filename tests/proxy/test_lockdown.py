@@ -5,8 +5,10 @@ import types
 import pytest
 from mitmproxy import exceptions, options
 from mitmproxy.addons.script import Script
+from mitmproxy.utils import human
 
 from coatcheck.errors import CoatcheckError
+from coatcheck.http.headers import MAX_BODY_BYTES
 from coatcheck.proxy import lockdown
 
 
@@ -92,3 +94,7 @@ def test_a_change_while_running_is_vetoed_and_rolled_back() -> None:
     opts.update(content_view_lines_cutoff=5)
     assert opts.content_view_lines_cutoff == 5
     del veto
+
+
+def test_mitmproxy_is_held_to_the_same_size_of_a_body() -> None:
+    assert human.parse_size(lockdown.FORCED["body_size_limit"]) == MAX_BODY_BYTES

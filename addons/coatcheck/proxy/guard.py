@@ -89,8 +89,6 @@ class Guard:
         flow.request.data.port = exchange.target.port
         if exchange.target.via is not None:
             flow.request.headers.pop("origin", None)  # it was that of the gateway URL
-        if "expect" in exchange.headers:
-            flow.request.headers.pop("expect")
 
     def _open(self, flow: http.HTTPFlow) -> Exchange:
         exchange = Exchange(self._numbering.next(), self._live.policy, time.monotonic(), observes=self._live.observes)

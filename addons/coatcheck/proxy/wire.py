@@ -24,6 +24,7 @@ from mitmproxy.proxy.layers.http._base import HttpEvent
 
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Dialling, Exchange, Exchanges, Passage
+from coatcheck.proxy import go_ahead
 from coatcheck.proxy.digest import digest_of
 from coatcheck.proxy.put_on_stream import StreamMessage, deliver
 from coatcheck.proxy.refused import MessageRefused, RequestRefused
@@ -145,21 +146,25 @@ class WireGate:
         for waiting in stream._paused_event_queue:  # noqa: SLF001 - mitmproxy looks there for the same reason
             if isinstance(waiting, MessageRefused):
                 self._note(stream, waiting)
+        exchange = self._exchanges.get(stream.flow)
+        is_awaited = go_ahead.is_awaited(stream)
+        if is_awaited and exchange is not None and exchange.refusal is None and stream.flow.response is None:
+            yield commands.SendData(layer.context.client, go_ahead.GO_AHEAD)
         yield from _original_event_to_child(layer, stream, event)
-        yield from self._spare_body(layer, stream)
+        yield from self._spare_body(layer, stream, none_comes=is_awaited)
 
     def _after_data(self, layer: layers.HttpLayer, stream: layers.HttpStream, event: events.Event) -> Commands:
         yield from _original_event_to_child(layer, stream, event)
         yield from self._spare_body(layer, stream)
 
-    def _spare_body(self, layer: layers.HttpLayer, stream: layers.HttpStream) -> Commands:
+    def _spare_body(self, layer: layers.HttpLayer, stream: layers.HttpStream, *, none_comes: bool = False) -> Commands:
         """Ends a request that was refused at its head; a small body is waited for, since it names the caller's id."""
         exchange = self._exchanges.get(stream.flow)
         if exchange is None or exchange.refusal is None or stream.client_state != stream.state_consume_request_body:
             return
         declared = exchange.headers.get("content-length", "")
         size = int(declared) if declared.isdecimal() else len(stream.request_body_buf)
-        if size > SPARED_BYTES:
+        if size > SPARED_BYTES or none_comes:
             yield from layer.event_to_child(stream, RequestRefused(stream.stream_id, exchange.refusal))
 
     # -- to the server -----------------------------------------------------------------------------------------
