@@ -134,6 +134,10 @@ def test_the_journal_tells_the_stages_of_a_run_apart(pipeline) -> None:
     sent = [record["caller"] for record in this.journal("request") if record["caller"]["run"]["run_id"] == "4712"]
     runs = {caller["name"]: caller["run"] for caller in sent}
     assert runs == {"shop-plan": this.claims("plan"), "shop-release": this.claims("release")}
+    for caller in sent:
+        claims = {"repository_id": REPOSITORY_ID} | this.claims(caller["name"].removeprefix("shop-"))
+        assert caller["claims"] == {name: claims[name] for name in caller["claims"]}
+        assert {"repository_id", "environment"} <= caller["claims"].keys()
     assert len({caller["token_id"] for caller in sent}) == len({caller["name"] for caller in sent}) * 2
     tools = {
         (record["caller"]["name"], call["name"])

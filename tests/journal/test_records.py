@@ -6,7 +6,8 @@ import pytest
 
 from coatcheck.approvals.model import Approval, Question, Vote
 from coatcheck.errors import Refusal
-from coatcheck.identity.caller import Caller, Exchanged
+from coatcheck.identity.caller import Caller, Exchanged, Verified
+from coatcheck.identity.match import match_identity
 from coatcheck.identity.session_store import IssuedToken
 from coatcheck.journal.records import (
     approval_record,
@@ -18,7 +19,7 @@ from coatcheck.journal.records import (
 )
 from coatcheck.mcp.call import Call
 from coatcheck.policy.decision import Allow, Deny, Hold
-from coatcheck.policy.model import RuleId
+from coatcheck.policy.model import Identity, IssuerSpec, RuleId
 
 NOW = datetime(2026, 11, 24, 10, 15, tzinfo=UTC)
 CALLER = Caller(
@@ -104,6 +105,14 @@ def test_a_decision_is_told_by_its_effect_and_rules(decision, written):
 def test_a_caller_with_a_session_token_is_told_by_it_too():
     caller = replace(CALLER, exchanged=Exchanged("j" * 32, CALLER.name))
     assert request(Allow(), caller=caller)["caller"] == request(Allow())["caller"] | {"session_token": "j" * 32}
+
+
+def test_a_caller_is_told_by_the_claims_that_made_it_that_identity_and_by_no_others():
+    verified = Verified("ci", "s", {"repository_id": "74", "job": {"stage": "w"}, "email": "a@acme.dev"}, "d" * 32, NOW)
+    identities = {"bot": Identity("bot", "ci", {"repository_id": ("74", "75"), "job.stage": "w"})}
+    issuers = {"ci": IssuerSpec("ci", "https://ci", ("ES256",))}
+    caller = match_identity(identities, issuers, verified, now=NOW)
+    assert request(Allow(), caller=caller)["caller"]["claims"] == {"repository_id": "74", "job.stage": "w"}
 
 
 def test_a_session_token_is_recorded_with_its_run_and_without_itself():

@@ -48,6 +48,7 @@ def match_identity(
         groups=identity.groups | token_groups(issuer, verified.claims),
         claims=verified.claims,
         exchanged=verified.exchanged,
+        matched={name: read_claim(verified.claims, name) for name in identity.claims},
     )
 
 
