@@ -16,7 +16,7 @@ from coatcheck.settings import Settings
 from coatcheck.state import StateDirectory
 from coatcheck.vault.crypto import Sealer
 from coatcheck.vault.snapshot import Snapshot
-from coatcheck.watch import PolicyWatch
+from coatcheck.watch import REFUSED_LOOKS, PolicyWatch
 
 ONE = "coatcheck: 1\ngateway: {audience: https://one.acme.dev}\n"
 TWO = ONE.replace("one", "two")
@@ -40,6 +40,7 @@ class Watched:
         self.settings = Settings(self.file, self.state, ("127.0.0.1", 1), ())
         self.changes: list[tuple[str, str]] = []
         self.refuses = ""
+        self.tries = 0
         self.watch = PolicyWatch(self.settings, self.live, KeySource(), self.journal, self.check, self.changed)
 
     def fsync(self, fd: int) -> None:
@@ -48,6 +49,7 @@ class Watched:
         os.fdatasync(fd)
 
     def check(self, _policy) -> None:
+        self.tries += 1
         if self.refuses:
             raise CoatcheckError(self.refuses)
 
@@ -153,3 +155,23 @@ async def test_a_secret_that_is_gone_refuses_a_policy_that_needs_it(watched) -> 
     await watched.look()
     assert "shop-key" in watched.live.problems["policy"]
     assert watched.live.policy.servers == {}
+
+
+async def test_a_refused_policy_is_not_read_at_every_look_but_with_each_thing_that_may_help(watched) -> None:
+    watched.refuses = "not like this"
+    watched.file.write_text(TWO)
+    await watched.look()
+    assert watched.tries == 1
+    await watched.look(REFUSED_LOOKS - 1)
+    assert watched.tries == 1
+    await watched.look(1)
+    assert watched.tries == 2
+    watched.live.snapshot = Snapshot((), Sealer(b"k" * 32), "v" * 32, 1)  # another secret, say
+    await watched.look(1)
+    assert watched.tries == 3
+    watched.watch.look_now()
+    await watched.look(1)
+    assert watched.tries == 4
+    watched.refuses = ""
+    await watched.look(REFUSED_LOOKS)
+    assert watched.live.policy.audience == "https://two.acme.dev"

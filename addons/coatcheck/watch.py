@@ -28,6 +28,7 @@ from coatcheck.policy.model import Policy
 from coatcheck.sessions.recorder import SessionRecorder
 from coatcheck.settings import Settings
 from coatcheck.vault.scrub import ScrubberCache
+from coatcheck.vault.snapshot import Snapshot
 from coatcheck.vault.store import Vault
 
 logger = logging.getLogger("coatcheck")
@@ -35,6 +36,8 @@ logger = logging.getLogger("coatcheck")
 VAULT_POLL_SECONDS = 2.0
 IDLE_POLL_SECONDS = 5.0
 POLICY_POLL_SECONDS = 1.0
+REFUSED_LOOKS = 5
+"""Looks until a refused policy that did not change is tried again: what it lacks may lie elsewhere."""
 PROBLEMS_TOLD = 20
 """Problems of a refused policy in one record of the journal; the log has them all."""
 
@@ -94,6 +97,9 @@ class PolicyWatch:
     _loaded: Fingerprint | None = None
     _last: Fingerprint | None = None
     _told: tuple[Problem, ...] = ()
+    _refused: tuple[Fingerprint, Snapshot] | None = None
+    _looks: int = 0
+    """Since what is `_refused` was tried."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _is_asked: bool = False
     _warming: set[asyncio.Task[None]] = field(default_factory=set)
@@ -135,17 +141,28 @@ class PolicyWatch:
             return
         if now == self._loaded and PART not in self.live.problems and not self._is_asked:
             return
+        if self._was_just_refused(now) and not self._is_asked:
+            return
         draft = await asyncio.to_thread(self._load)
         if await asyncio.to_thread(fingerprint, self.settings.policy, files_read(self.live.policy)) != now:
             return  # it changed while it was read
         self._is_asked = False
         if draft.policy is None:
+            self._refused, self._looks = (now, self.live.snapshot), 0
             await self._refuse(draft)
         else:
+            self._refused = None
             watched = files_read(self.live.policy)
             await self._take(draft.policy)
             # files that this policy is the first to name are looked at once more
             self._loaded = now if files_read(draft.policy) == watched else None
+
+    def _was_just_refused(self, now: Fingerprint) -> bool:
+        """Whether the same files were refused with the same secrets, a few looks ago: to read them costs its time."""
+        if self._refused is None or self._refused[0] != now or self._refused[1] is not self.live.snapshot:
+            return False
+        self._looks += 1
+        return self._looks < REFUSED_LOOKS
 
     def _load(self) -> _Draft:
         """In a thread: the files as a policy, ready to decide by."""
