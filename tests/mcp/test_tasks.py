@@ -78,19 +78,20 @@ def test_a_server_that_says_it_has_no_tasks_may_say_that_there_is_none(capabilit
     tasks = Tasks()
     unknown = asking("t-9")["get"]
     for known, declared in ((True, capabilities), (False, {}), (False, None), (True, capabilities)):
-        tasks.learn_support("shop", declared)
+        tasks.learn_support(MINE, declared)
         if known:
             with pytest.raises(Refusal):
                 tasks.check(MINE, *unknown)
         else:
             assert tasks.check(MINE, *unknown) is None
-            with pytest.raises(Refusal):
-                tasks.check(OTHERS["another server"], *unknown)
+            for other in OTHERS.values():
+                with pytest.raises(Refusal):
+                    tasks.check(other, *unknown)
 
 
 def test_a_task_that_a_server_made_after_all_is_its_callers_alone() -> None:
     tasks = Tasks()
-    tasks.learn_support("shop", {})
+    tasks.learn_support(OTHERS["another subject"], {})
     tasks.give(MINE, "t-1", REFUND)
     with pytest.raises(Refusal):
         tasks.check(OTHERS["another subject"], *asking("t-1")["get"])

@@ -37,7 +37,7 @@ class Tasks:
     def __init__(self) -> None:
         self._made: dict[Peers, OrderedDict[bytes, TaskOrigin]] = {}
         self._owners: dict[tuple[str, bytes], Peers] = {}
-        self._has_none: set[str] = set()
+        self._has_none: set[Peers] = set()
 
     def give(self, peers: Peers, task_id: str, origin: TaskOrigin) -> None:
         """Notes a task that the server made for this caller. An id that another had before is this one's now."""
@@ -61,12 +61,12 @@ class Tasks:
         """Whether it is a task of the caller's."""
         return self.origin(peers, task_id) is not None
 
-    def learn_support(self, server: str, capabilities: Json) -> None:
-        """Notes whether a server says that it has tasks at all (`initialize`, `server/discover`)."""
+    def learn_support(self, peers: Peers, capabilities: Json) -> None:
+        """Notes whether the server says to this caller that it has tasks at all (`initialize`, `server/discover`)."""
         declared = capabilities if isinstance(capabilities, dict) else {}
         extensions = declared.get("extensions")
         has_any = "tasks" in declared or (isinstance(extensions, dict) and TASKS in extensions)
-        (self._has_none.discard if has_any else self._has_none.add)(server)
+        (self._has_none.discard if has_any else self._has_none.add)(peers)
 
     def check(self, peers: Peers, calls: Sequence[Call], message: Json) -> TaskOrigin | None:
         """The call that made the task which a request is about, where it is about one.
@@ -78,7 +78,7 @@ class Tasks:
         for task_id in _tasks_asked_for(calls, message):
             origin = self.origin(peers, task_id)
             is_anothers = origin is None and (peers.server, _digest(task_id)) in self._owners
-            if is_anothers or (origin is None and peers.server not in self._has_none):
+            if is_anothers or (origin is None and peers not in self._has_none):
                 text = "Failed to retrieve task: Task not found"
                 raise Refusal("unknown-task", text, status=200, code=INVALID_PARAMS)
             found = found or origin

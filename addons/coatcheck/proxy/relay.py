@@ -193,7 +193,7 @@ class Relay:
             return message
         versions = result.get("supportedVersions")
         if method in ("initialize", "server/discover"):
-            self._tasks.learn_support(exchange.server.name, result.get("capabilities"))
+            self._tasks.learn_support(peers_of(exchange), result.get("capabilities"))
         if method == "server/discover" and isinstance(versions, list):
             known = tuple(one for one in versions if isinstance(one, str) and one in VERSIONS)
             self._known.learn_versions(exchange.server.name, known)
