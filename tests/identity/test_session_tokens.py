@@ -329,8 +329,11 @@ async def test_each_revocation_is_noted_once(tokens, open_tokens, store) -> None
     await until(lambda: len(told) == 1)
     store.revoke_all(identity="bot", now=NOW)
     await until(lambda: len(told) == 3)
-    watches.append(asyncio.create_task(open_tokens().watch({}, noted(told), nothing)))
     await until(lambda: not store.unjournaled())
+    later = open_tokens()
+    before = later._watched_at
+    watches.append(asyncio.create_task(later.watch({}, noted(told), nothing)))
+    await until(lambda: later._watched_at != before)
     assert sorted(told) == sorted(each.jti for each in issued)
     for watch in watches:
         watch.cancel()
