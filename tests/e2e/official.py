@@ -49,6 +49,13 @@ CLIENTS = (
     Official("typescript-2-legacy", (str(NODE), str(EVERYTHING / "typescript_2.mjs")), more=("legacy",)),
 )
 
+OLD = tuple(
+    Official(f"{client.name.removesuffix('-legacy')}-sse", client.command, more=("sse",))
+    for client in CLIENTS
+    if client.newest == "2025-11-25"
+)
+"""The same on the HTTP+SSE transport of 2024-11-05."""
+
 
 @dataclass(frozen=True, slots=True)
 class Way:

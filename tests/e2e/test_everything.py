@@ -14,7 +14,7 @@ from string import Template
 from typing import Any
 
 import pytest
-from official import CLIENTS, EVERYTHING, NODE, SERVER, Official, Way, inspect, lasting, needs_everything, play
+from official import CLIENTS, EVERYTHING, NODE, OLD, SERVER, Official, Way, inspect, lasting, needs_everything, play
 from tls_front import TlsFront
 
 from coatcheck.journal.read import records
@@ -38,6 +38,7 @@ identities:
 servers:
   everything: {url: "http://localhost:$port/mcp", addresses: [127.0.0.0/8, "::1/128"]}
   over-tls: {url: "https://localhost:$tls_port/mcp", ca: "$ca", addresses: [127.0.0.0/8, "::1/128"]}
+  old: {url: "http://localhost:$old_port/sse", addresses: [127.0.0.0/8, "::1/128"], legacy_sse: true}
 rules:
   - id: everything
     who: [everybody]
@@ -55,19 +56,25 @@ rules:
     prompts: ["*"]
     methods: ["*"]
     effect: allow
+  - id: everything-on-the-old
+    who: [everybody]
+    server: old
+    tools: ["*"]
+    resources: ["**"]
+    prompts: ["*"]
+    methods: ["*"]
+    effect: allow
   - {id: tools, who: [silent], server: everything, tools: ["*"], effect: allow}
 """)
 
 
 class Server(Part):
-    """`@modelcontextprotocol/server-everything`, over streamable HTTP."""
+    """`@modelcontextprotocol/server-everything`, over streamable HTTP, or HTTP with SSE (`sse`)."""
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, transport: str = "streamableHttp") -> None:
         self.port = free_port()
         environment = {"PATH": os.environ["PATH"], "PORT": str(self.port)}
-        super().__init__(
-            "the server", [str(NODE), str(SERVER), "streamableHttp"], output=output, environment=environment
-        )
+        super().__init__("the server", [str(NODE), str(SERVER), transport], output=output, environment=environment)
 
     def is_ready(self) -> bool:
         return accepts(self.port)
@@ -84,7 +91,8 @@ class Scene:
     def direct(self, client: Official) -> Any:
         """What the client sees without a gateway; found out once."""
         if client.name not in self.seen:
-            self.seen[client.name] = play(client, self.ways["direct"], CONVERSATION)
+            way = "old, direct" if client in OLD else "direct"
+            self.seen[client.name] = play(client, self.ways[way], CONVERSATION)
         return self.seen[client.name]
 
     def journaled(self) -> list[dict[str, Any]]:
@@ -96,12 +104,13 @@ class Scene:
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("everything")
     server, listener, authority = Server(folder / "server.out"), free_port(), make_authority(folder / "authority")
+    old, old_listener = Server(folder / "old.out", "sse"), free_port()
     with Issuer() as issuer, TlsFront(authority.server_cert("localhost"), server.port) as front:
         policy, state = folder / "policy.yaml", folder / "state"
-        names = {"port": server.port, "tls_port": front.port, "ca": authority.ca_pem}
+        names = {"port": server.port, "tls_port": front.port, "ca": authority.ca_pem, "old_port": old.port}
         policy.write_text(POLICY.substitute(audience=AUDIENCE, issuer=issuer.url, **names))
         assert run_cli("init", "--state", str(state)).returncode == 0
-        more = ("--reverse", f"everything={LOOPBACK}:{listener}")
+        more = ("--reverse", f"everything={LOOPBACK}:{listener}", "--reverse", f"old={LOOPBACK}:{old_listener}")
         gateway = Gateway(policy, state, output=folder / "gateway.out", form="run", more=more)
         token, silent = (issuer.token(audience=AUDIENCE, lifetime=3600, repository_id=n, sub=f"repo:{n}") for n in "12")
         url = f"http://localhost:{server.port}/mcp"
@@ -110,14 +119,19 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "proxy": Way.through(gateway.proxy_url(token), url),
             "proxy, TLS": Way.through(gateway.proxy_url(token), f"https://localhost:{front.port}/mcp", gateway.ca_pem),
             "reverse": Way(f"http://{LOOPBACK}:{listener}/mcp", {"EVERYTHING_TOKEN": token}),
+            "old, direct": Way(old_url := f"http://localhost:{old.port}/sse", {}),
+            "old, proxy": Way.through(gateway.proxy_url(token), old_url),
+            "old, reverse": Way(f"http://{LOOPBACK}:{old_listener}/sse", {"EVERYTHING_TOKEN": token}),
             "silent": Way.through(gateway.proxy_url(silent), url),
         }
         try:
             server.start()
+            old.start()
             gateway.start()
             yield Scene(gateway, ways)
         finally:
             gateway.kill()
+            old.kill()
             server.kill()
 
 
@@ -129,7 +143,7 @@ def result_of(conversation: dict[str, Any], do: str) -> Any:
     return next(step["result"] for step in conversation["steps"] if step["step"]["do"] == do)
 
 
-@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+@pytest.mark.parametrize("client", CLIENTS + OLD, ids=lambda client: client.name)
 def test_the_conversation_leaves_nothing_out_that_the_server_offers(scene: Scene, client: Official) -> None:
     """The control: direct, nothing hangs, and what should work works."""
     seen = scene.direct(client)
@@ -157,6 +171,12 @@ def test_everything_is_through_the_gateway_as_it_is_direct(scene: Scene, client:
     assert seen == direct
     passed = scene.journaled()[before:]
     assert called(seen) <= {call.get("name") for record in passed for call in record["calls"]}
+
+
+@pytest.mark.parametrize("way", ["proxy", "reverse"])
+@pytest.mark.parametrize("client", OLD, ids=lambda client: client.name)
+def test_so_it_is_on_the_transport_of_2024(scene: Scene, client: Official, way: str) -> None:
+    test_everything_is_through_the_gateway_as_it_is_direct(scene, client, f"old, {way}")
 
 
 ASKING = ("get-roots-list", "trigger-sampling-request", "trigger-elicitation-request", "trigger-url-elicitation")

@@ -1,14 +1,17 @@
-"""The official Python SDK 1.x: `python python_1.py URL STEPS`, in the environment that scripts/everything makes."""
+"""The official Python SDK 1.x: `python python_1.py URL STEPS [sse]`, in the environment scripts/everything makes."""
 
 import asyncio
 import sys
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import httpx
 from mcp import ClientSession, types
 from mcp.client.experimental.task_handlers import ExperimentalTaskHandlers
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.experimental.tasks.in_memory_task_store import InMemoryTaskStore
 from pydantic import AnyUrl
@@ -46,7 +49,22 @@ def later(client: Client) -> ExperimentalTaskHandlers:
     )
 
 
-async def main(url: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
+@asynccontextmanager
+async def connected(client: Client, url: str, transport: str) -> AsyncIterator[tuple[Any, Any]]:
+    """The streams of a session, over Streamable HTTP or the transport of 2024-11-05 (`sse`)."""
+    if transport == "sse":
+        async with sse_client(url, headers=bearer()) as streams:
+            yield streams
+        return
+    hooks = {"response": [client.answered]}
+    async with (
+        httpx.AsyncClient(headers=bearer(), event_hooks=hooks, timeout=60) as http,
+        streamable_http_client(url, http_client=http) as (reader, writer, _),
+    ):
+        yield reader, writer
+
+
+async def main(url: str, steps: list[dict[str, Any]], transport: str = "") -> dict[str, Any]:
     client = Client(None, types, uri=AnyUrl, seconds=lambda seconds: timedelta(seconds=seconds))
 
     async def heard(message: Any) -> None:
@@ -60,10 +78,8 @@ async def main(url: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
         after = await session.experimental.get_task(created.task.taskId)
         return {"statuses": [status.status, after.status], "result": result.model_dump(mode="json", exclude_none=True)}
 
-    hooks = {"response": [client.answered]}
     async with (
-        httpx.AsyncClient(headers=bearer(), event_hooks=hooks, timeout=60) as http,
-        streamable_http_client(url, http_client=http) as (reader, writer, _),
+        connected(client, url, transport) as (reader, writer),
         ClientSession(
             reader,
             writer,

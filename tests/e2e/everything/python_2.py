@@ -1,4 +1,4 @@
-"""The official Python SDK 2.x: `python python_2.py URL STEPS auto|legacy`."""
+"""The official Python SDK 2.x: `python python_2.py URL STEPS auto|legacy|sse`."""
 
 import asyncio
 import sys
@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import mcp_types as types
 from mcp import Client as Official
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPDeprecationWarning
 from script import Client, bearer, run
@@ -23,8 +24,8 @@ async def main(url: str, steps: list[dict[str, Any]], mode: Any) -> dict[str, An
     async with (
         httpx2.AsyncClient(headers=bearer(), event_hooks=hooks, timeout=60) as http,
         Official(
-            streamable_http_client(url, http_client=http),
-            mode=mode,
+            sse_client(url, headers=bearer()) if mode == "sse" else streamable_http_client(url, http_client=http),
+            mode="legacy" if mode == "sse" else mode,
             sampling_callback=client.sample,
             elicitation_callback=client.elicit,
             list_roots_callback=client.list_roots,

@@ -1,5 +1,6 @@
-// The official TypeScript SDK 1.x: node typescript_1.mjs URL STEPS
+// The official TypeScript SDK 1.x: node typescript_1.mjs URL STEPS [sse]
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { InMemoryTaskStore } from "@modelcontextprotocol/sdk/experimental/tasks";
 import {
@@ -26,14 +27,15 @@ function later(answer) {
   };
 }
 
-await run(async (url) => {
+await run(async (url, mode) => {
   const taskStore = new InMemoryTaskStore();
   const client = new Client({ name: "everything", version: "1.0.0" }, { capabilities: CAPABILITIES, taskStore });
   client.setRequestHandler(CreateMessageRequestSchema, later(answering.sample));
   client.setRequestHandler(ElicitRequestSchema, later(answering.elicit));
   client.setRequestHandler(ListRootsRequestSchema, answering.listRoots);
   client.fallbackNotificationHandler = async (notification) => notifications.push(notification);
-  const transport = new StreamableHTTPClientTransport(url, { fetch: watchedFetch, requestInit: { headers } });
+  const Transport = mode === "sse" ? SSEClientTransport : StreamableHTTPClientTransport;
+  const transport = new Transport(url, { fetch: watchedFetch, requestInit: { headers } });
   await client.connect(transport);
   const callTask = async (name, parameters) => {
     const seen = [];
@@ -44,5 +46,5 @@ await run(async (url) => {
     }
     return seen;
   };
-  return { client, callTask, version: () => transport.protocolVersion };
+  return { client, callTask, version: () => transport.protocolVersion ?? mode };
 });
