@@ -16,6 +16,12 @@ from coatcheck.http.headers import without
 DECODE_LIMIT = 2 * 1024 * 1024
 """Bytes of an encoded answer, before and after decoding: more would hold the event loop too long."""
 
+_ONE_CONNECTION = frozenset(
+    {b"alt-svc", b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"trailer", b"upgrade"}
+    | {b"proxy-authentication-info"}
+)
+_READS_BODY = frozenset({b"content-type", b"content-length", b"content-encoding", b"transfer-encoding"})
+
 
 def scrub_event(exchange: Exchange, event: HttpEvent) -> list[HttpEvent]:
     """The events that may enter the flow. Raises `Refusal` where the answer must not."""
@@ -71,10 +77,24 @@ def _unscannable() -> Refusal:
     return Refusal("unscannable-response", message, status=502, code=SERVER_FAILED)
 
 
+def _end_to_end(fields: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
+    """The same object, or the fields without what is meant for the connection they came over (RFC 9110 7.6.1) and
+    without `alt-svc`, which would lead around the gateway. What says how the body is read stays, also where it is
+    listed in `connection`; so does `close`.
+    """
+    if not _ONE_CONNECTION & {name.lower() for name, _ in fields}:
+        return fields
+    listed = {
+        token.strip().lower() for name, value in fields if name.lower() == b"connection" for token in value.split(b",")
+    }
+    gone = _ONE_CONNECTION | (listed - _READS_BODY)
+    kept = tuple(field for field in fields if field[0].lower() not in gone)
+    return (*kept, (b"connection", b"close")) if b"close" in listed else kept
+
+
 def _scrub_head(exchange: Exchange, response: Response) -> None:
     fields = response.headers.fields
-    kept = tuple((name, value) for name, value in fields if name.lower() != b"alt-svc")
-    if len(kept) != len(fields):
+    if (kept := _end_to_end(fields)) is not fields:
         response.headers = Headers(kept)
     scrubber = exchange.scrubber
     if scrubber is None:
