@@ -65,6 +65,7 @@ rules:
     methods: ["*"]
     effect: allow
   - {id: tools, who: [silent], server: everything, tools: ["*"], effect: allow}
+  - {id: tools-on-the-old, who: [silent], server: old, tools: ["*"], effect: allow}
 """)
 
 
@@ -122,6 +123,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "old, direct": Way(old_url := f"http://localhost:{old.port}/sse", {}),
             "old, proxy": Way.through(gateway.proxy_url(token), old_url),
             "old, reverse": Way(f"http://{LOOPBACK}:{old_listener}/sse", {"EVERYTHING_TOKEN": token}),
+            "old, silent": Way.through(gateway.proxy_url(silent), old_url),
             "silent": Way.through(gateway.proxy_url(silent), url),
         }
         try:
@@ -177,6 +179,22 @@ def test_everything_is_through_the_gateway_as_it_is_direct(scene: Scene, client:
 @pytest.mark.parametrize("client", OLD, ids=lambda client: client.name)
 def test_so_it_is_on_the_transport_of_2024(scene: Scene, client: Official, way: str) -> None:
     test_everything_is_through_the_gateway_as_it_is_direct(scene, client, f"old, {way}")
+
+
+@pytest.mark.parametrize("client", OLD, ids=lambda client: client.name)
+def test_on_that_transport_a_denial_is_told_too_and_the_next_call_goes_on(
+    scene: Scene, client: Official, tmp_path: Path
+) -> None:
+    """There the answer to a POST is read by nobody: it comes on the stream."""
+    echo, prompt = (
+        {"do": "call", "name": "echo", "arguments": {"message": "?"}},
+        {"do": "prompt", "name": "simple-prompt"},
+    )
+    (tmp_path / "steps.json").write_text(json.dumps([echo, prompt, echo]))
+    first, denied, last = play(client, scene.ways["old, silent"], tmp_path / "steps.json")["steps"]
+    assert denied["error"]["code"] == 4030
+    assert denied["error"]["data"]["reason"] == "policy-denied"
+    assert first["result"]["content"] == last["result"]["content"] == [{"type": "text", "text": "Echo: ?"}]
 
 
 ASKING = ("get-roots-list", "trigger-sampling-request", "trigger-elicitation-request", "trigger-url-elicitation")
