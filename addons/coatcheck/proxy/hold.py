@@ -14,7 +14,6 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -22,23 +21,21 @@ from mitmproxy import flow as mitmproxy_flow
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 
-from coatcheck.approvals.model import Approval, ApprovalError, ApprovalState, Question, Vote
+from coatcheck.approvals.model import Approval, ApprovalError, Question, Vote
 from coatcheck.approvals.refusal import refusal_for
 from coatcheck.approvals.reviewers import mitmweb_reviewer
 from coatcheck.approvals.store import ApprovalStore
 from coatcheck.control.metrics import Metrics
-from coatcheck.errors import APPROVAL_DENIED, GATEWAY_FAULT, JournalError, Refusal
-from coatcheck.exchange import Digest, Exchange, Exchanges
-from coatcheck.identity.match import match_identity
+from coatcheck.errors import GATEWAY_FAULT, JournalError, Refusal
+from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.identity.session_tokens import SessionTokens
-from coatcheck.identity.verify import trusts_alike
 from coatcheck.journal.records import ApprovalEvent, approval_record
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live, utc_now
 from coatcheck.policy import decision as decisions
-from coatcheck.proxy.authorize import decide_exchange
+from coatcheck.proxy.decide_again import changed, decide_again
 from coatcheck.proxy.digest import digest_of
-from coatcheck.proxy.inspect import inspect_flow
+from coatcheck.proxy.held import Held, is_as_shown, let_go
 from coatcheck.proxy.mask import Maskers
 from coatcheck.proxy.relay import SESSION, Relay
 
@@ -47,26 +44,6 @@ logger = logging.getLogger("coatcheck")
 MARKER = ":raised_hand:"
 POLL_SECONDS = 0.2
 SHOWN_ARGUMENTS = 16 * 1024
-
-
-@dataclass(eq=False, slots=True)
-class Held:
-    """One flow that waits."""
-
-    flow: http.HTTPFlow
-    approval: Approval
-    shown: Digest
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
-    state: ApprovalState = "pending"
-    has_left: bool = False
-    was_edited: bool = False
-    was_cancelled: bool = False
-    """Its client left, and said so; it may still read the answer, and goes on."""
-
-    def settle(self, state: ApprovalState) -> None:
-        """Ends the wait."""
-        self.state = state
-        self.settled.set()
 
 
 class HoldCall:
@@ -120,11 +97,11 @@ class HoldCall:
             )
         if held.was_edited:
             await self._withdraw(approval)
-            raise _changed("the request was changed while it was held", exchange)
+            raise changed("the request was changed while it was held", exchange)
         if held.state == "approved":
             if exchange.caller is not None and exchange.caller.exchanged is not None:  # it may have been revoked since
                 await self._sessions.renew(exchange.caller.exchanged.jti, self._live.policy, now=utc_now())
-            await self._decide_again(flow, exchange, shown, approval.question)
+            await decide_again(self._live, self._relay, flow, exchange, shown, approval.question)
         await self._conclude(held, exchange)
 
     # -- asking ------------------------------------------------------------------------------------------------
@@ -183,7 +160,7 @@ class HoldCall:
         finally:
             self._held.discard(held)
             self._metrics.held.set(len(self._held))
-            _let_go(flow)
+            let_go(flow)
             self._show(flow)
 
     def _given_up(self, flow: http.HTTPFlow, exchange: Exchange) -> Held | None:
@@ -233,12 +210,12 @@ class HoldCall:
         was_killed = held.flow.error is not None and held.flow.error.msg == mitmproxy_flow.Error.KILLED_MESSAGE
         reviewer = mitmweb_reviewer(self._live.policy.reviewers, held.approval.question.reviewers)
         if reviewer is None or reviewer.mitmweb is None:
-            _let_go(held.flow)
+            let_go(held.flow)
             held.flow.intercept()
             held.flow.comment = f"held {held.approval.id}: mitmweb is no reviewer of this call"
             self._show(held.flow)
             return
-        if not was_killed and not _is_as_shown(held):
+        if not was_killed and not is_as_shown(held):
             held.was_edited = True  # resumed is the edit, and not the call that was asked about
             held.settle("pending")
             return
@@ -327,31 +304,6 @@ class HoldCall:
         current = await asyncio.to_thread(self._approvals.get, approval.id)
         await self._journal.append("approval", approval_record(event=event, approval=current or approval))
 
-    async def _decide_again(self, flow: http.HTTPFlow, exchange: Exchange, shown: bytes, asked: Question) -> None:
-        """The request as it is now, under the policy as it is now, by a caller who must still be one."""
-        assert exchange.caller is not None
-        assert exchange.server is not None
-        caller, now = exchange.caller, utc_now()
-        if caller.expires_at <= now:
-            raise Refusal.unauthenticated("token-expired", "the token expired while the call was held")
-        policy = self._live.policy
-        if policy is not exchange.policy:
-            if not trusts_alike(exchange.policy, policy, caller.issuer):
-                raise _changed("the policy's issuer changed while the call was held", exchange)
-            exchange.policy = policy
-            server = policy.servers.get(exchange.server.name)
-            if server != exchange.server:
-                raise _changed("the policy's server changed while the call was held", exchange)
-            exchange.caller = match_identity(policy.identities, policy.issuers, caller.verified, now=now)
-        if (reading := inspect_flow(flow, exchange, self._relay)) is not None:
-            await reading
-        decision = decide_exchange(exchange)
-        who_decides = (decision.reviewers, decision.quorum) if isinstance(decision, decisions.Hold) else None
-        if exchange.caller.name != asked.caller or who_decides not in (None, (asked.reviewers, asked.quorum)):
-            raise _changed("the policy asks for another approval now", exchange)
-        if digest_of(flow.request) != shown:
-            raise _changed("the request was changed while it was held", exchange)
-
 
 def calls_digest(exchange: Exchange) -> str:
     """What an approval is for: the call's digest; for a batch, the SHA-256 of its calls' digests."""
@@ -360,25 +312,5 @@ def calls_digest(exchange: Exchange) -> str:
     return hashlib.sha256("".join(call.digest for call in exchange.calls).encode()).hexdigest()
 
 
-def _is_as_shown(held: Held) -> bool:
-    try:
-        return digest_of(held.flow.request) == held.shown
-    except ValueError:  # an edit that cannot be sent at all
-        return False
-
-
-def _let_go(flow: http.HTTPFlow) -> None:
-    """Makes a held flow go on, also one that was killed in mitmweb."""
-    if flow.error is not None and flow.error.msg == mitmproxy_flow.Error.KILLED_MESSAGE:
-        flow.error = None
-        flow.live = True
-    flow.marked = ""
-    flow.resume()
-
-
 def _utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def _changed(message: str, exchange: Exchange) -> Refusal:
-    return Refusal("changed-while-held", message, status=409, code=APPROVAL_DENIED, approval=exchange.approval)
