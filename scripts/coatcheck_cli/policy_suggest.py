@@ -7,6 +7,7 @@ import click
 
 from coatcheck.errors import CoatcheckError
 from coatcheck.policy.load import load_policy, read_sections
+from coatcheck.policy.model import Policy
 from coatcheck.policy.shape import suggest as suggest_name
 from coatcheck.policy.suggest import Suggestion, suggest
 from coatcheck.policy.write_yaml import comment, suggested_policy, suggested_rules
@@ -40,16 +41,27 @@ def suggest_command(
         raise CoatcheckError(f"unknown identity {caller!r}", hint=suggest_name(caller, loaded.identities))
     made = suggest(loaded, read_sessions(sessions, state, caller), exact=exact)
     declared, _ = read_sections(policy)
-    for line in _heading(made, policy):
+    for line in _heading(made, loaded, policy):
         click.echo(comment(line))
     click.echo()
     click.echo(suggested_rules(made) if rules_only else suggested_policy(made, loaded, declared), nl=False)
 
 
-def _heading(made: Suggestion, policy: Path) -> list[str]:
+def _left_out(before: Policy) -> list[str]:
+    """What the rules that are replaced say beside their effect, and no recording tells."""
+    keys = {
+        "limit": any(rule.limit for rule in before.rules),
+        "deny_style": any(rule.deny_style != "error" for rule in before.rules),
+    }
+    left = [key for key, is_there in keys.items() if is_there]
+    return [f"Not taken over from the rules it replaces: {' and '.join(left)}."] if left else []
+
+
+def _heading(made: Suggestion, policy_before: Policy, policy: Path) -> list[str]:
     lines = [
         f"Suggested from {made.requests} recorded requests, {datetime.now(UTC):%Y-%m-%d}. Review before use:",
         "it permits what was done, which need not be what should be done.",
+        *_left_out(policy_before),
         f"Files that it names are relative to {policy if policy.is_dir() else policy.parent}: keep it there.",
     ]
     if made.notes:

@@ -203,3 +203,13 @@ def test_the_stages_of_one_pipeline_are_told_apart_by_their_environment(environm
         nobody = replace(verified, claims=claims | {"environment": other})
         with pytest.raises(Refusal, match="unknown-identity"):
             match_identity(policy.identities, policy.issuers, nobody, now=NOW)
+
+
+def test_a_word_that_was_cut_short_is_told_in_full(draft):
+    [(_, _, hint)] = draft.faults(draft.edited("preset: github-actions", "preset: github"))
+    assert hint == "did you mean 'github-actions'?"
+
+
+def test_a_time_without_its_unit_is_told_with_one(draft):
+    [(where, _, hint)] = draft.faults(draft.edited("hold: 30s", "hold: 30"))
+    assert (where, hint) == ("p.yaml:4:9", "with its unit, such as 30s")

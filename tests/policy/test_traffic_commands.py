@@ -90,3 +90,11 @@ def test_suggest_may_be_for_one_caller_exact_or_rules_alone(draft, session):
     assert "identities:" not in exact
     with pytest.raises(CoatcheckError, match="unknown identity 'shop'"):
         run(*options, "--caller", "shop")
+
+
+def test_suggest_says_what_of_the_rules_it_does_not_take_over(draft, session):
+    options = ("suggest", "--policy", draft.folder / "p.yaml", "--sessions", session)
+    assert "Not taken over" not in run(*options).stdout
+    limited = draft.edited("  - id: ci-reads\n", "  - id: ci-reads\n    limit: 30/min\n")
+    draft.load(draft.edited("    effect: deny\n", "    effect: deny\n    deny_style: hide\n", limited))
+    assert "# Not taken over from the rules it replaces: limit and deny_style.\n" in run(*options).stdout
