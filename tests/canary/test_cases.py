@@ -117,6 +117,28 @@ def test_mask_08_error_pages_and_stack_traces_are_scrubbed(driver: Make, status:
     assert Watch(ODD).sightings(received + bytes(one.seen)) == []
 
 
+@pytest.mark.parametrize("charset", ["iso-8859-1", "Windows-1252", "shift_jis", "utf-16", '"utf-8"'])
+def test_a_page_in_a_charset_that_shows_the_secret_is_masked(driver: Make, charset: str) -> None:
+    page = f"<p>caf\u00e9 {PLAIN.decode()}</p>".encode(charset.strip('"'), "replace")
+    one = driver(PLAIN, is_mcp=False)
+    received = one.ask([answer(page, kind=b"text/html; charset=" + charset.encode())], closes=False)
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"*" * len(PLAIN) in received
+    assert page[-4:] == received[-4:]
+
+
+@pytest.mark.parametrize(
+    "charset", ["utf-7", "utf-32", "cp037", "iso-2022-jp", "x-unknown", "utf-8; charset=cp037", ""]
+)
+def test_a_page_in_a_charset_that_hides_the_secret_is_withheld(driver: Make, charset: str) -> None:
+    hidden = PLAIN.decode().encode("cp037")
+    one = driver(PLAIN, is_mcp=False)
+    received = one.ask([answer(hidden, kind=b"text/html; charset=" + charset.encode())], closes=False)
+    assert received.startswith(b"HTTP/1.1 502")
+    assert b"unscannable-response" in received
+    assert hidden not in received
+
+
 @pytest.mark.parametrize("form", ["raw", "percent lax", "percent twice", "form"])
 def test_mask_11_a_location_is_scrubbed_and_not_followed(driver: Make, form: str) -> None:
     one = driver(ODD)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coatcheck.http.media_type import is_utf8, media_type
+from coatcheck.http.media_type import is_scannable, is_utf8, media_type
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,21 @@ def test_utf8_by_name_or_by_silence(value) -> None:
 )  # fmt: skip
 def test_anything_else_is_not_utf8(value) -> None:
     assert not is_utf8(value) or value == b'a/b; x="\\"; charset=utf-8'
+
+
+@pytest.mark.parametrize("charset", ["UTF-8", "iso-8859-15", "windows-1252", '"Shift_JIS"', "utf-16le", "gb18030"])
+def test_a_secret_shows_in_charsets_that_hold_ascii_and_in_utf_16(charset) -> None:
+    assert is_scannable(b"text/html; charset=" + charset.encode())
+    assert is_scannable(b"text/html")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"a/b; charset=utf-7", b"a/b; charset=utf-32", b"a/b; charset=cp037", b"a/b; charset=iso-2022-kr",
+        b"a/b; charset=hz-gb-2312", b"a/b; charset=utf-8; charset=utf-7", b"a/b; charset*=utf-8''utf-7",
+        b"a/b; charset=", b"a/b; charset=utf-8x", b"a/b; x-charset=utf-8",
+    ],
+)  # fmt: skip
+def test_it_is_not_looked_for_in_what_is_not_known(value) -> None:
+    assert not is_scannable(value)

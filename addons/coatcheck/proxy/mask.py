@@ -15,7 +15,7 @@ from mitmproxy import http
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.headers import without
-from coatcheck.http.media_type import is_utf8, media_type
+from coatcheck.http.media_type import is_scannable, is_utf8, media_type
 from coatcheck.masking.masker import MAX_PLACES, Masker
 from coatcheck.masking.strings import TooCostly
 from coatcheck.mcp.call import Json
@@ -98,6 +98,8 @@ class Mask:
         if is_read and not is_utf8(content_type):
             # what is read as UTF-8 here would be read as something else by the caller
             raise unreadable("unscannable-response", "the server's answer is not UTF-8")
+        if exchange.scrubber is not None and not is_scannable(content_type):
+            raise unreadable("unscannable-response", "the server's answer is in a charset that hides what it says")
         if exchange.is_mcp:
             self._relay.answered(exchange, flow.request.method, flow.response, is_stream=is_stream)
         if is_stream:
