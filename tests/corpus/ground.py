@@ -27,7 +27,7 @@ from story.processes import Gateway, run_cli
 
 AUDIENCE = "https://gateway.shop.example"
 REPOSITORY_ID = "74627617"
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 15.0
 """How long a record may take to be written."""
 
 type Kind = Literal["tunnel", "proxy"]
@@ -130,11 +130,11 @@ class Ground:
         """A token of the identity `job`."""
         return self.issuer.token(audience=AUDIENCE, lifetime=lifetime, repository_id=repository_id)
 
-    def client(self, server: Server | None = None, *, timeout: float = 6) -> RawClient:
+    def client(self, server: Server | None = None, *, timeout: float = 30) -> RawClient:
         """A fresh connection to the proxy port, on its way to `server` (`api`)."""
         return RawClient(self.gateway, timeout=timeout, authority=(server or self.api).authority)
 
-    def tunnel(self, server: Server | None = None, *, timeout: float = 6) -> RawClient:
+    def tunnel(self, server: Server | None = None, *, timeout: float = 30) -> RawClient:
         """A tunnel to `server` (`api`) with TLS in it."""
         return self.client(server, timeout=timeout).tunnel(self.token())
 

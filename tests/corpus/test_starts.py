@@ -44,7 +44,7 @@ def ended(
     command = [*gateway.command, *more]
     environment = clean_environment(**({"HOME": str(home)} if home else {}))
     try:
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     except subprocess.TimeoutExpired:
         pytest.fail("the gateway started")
 
