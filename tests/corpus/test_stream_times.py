@@ -41,7 +41,7 @@ class Paced:
 def test_each_event_and_comment_arrives_before_the_next_is_sent(ground, piece) -> None:
     paced = Paced(*[piece] * 20)
     delays = []
-    with ground.api.answering(paced), ground.tunnel(timeout=5) as client:
+    with ground.api.answering(paced), ground.tunnel() as client:
         client.send(ground.post(call("watch")))
         assert client.read_head().status == 200
         for number in range(20):
@@ -55,8 +55,9 @@ def test_each_event_and_comment_arrives_before_the_next_is_sent(ground, piece) -
 @pytest.mark.attack("SSE-16")
 def test_a_get_stream_is_delivered_and_masked_as_it_comes(ground) -> None:
     paced = Paced(b"data: " + message(MAIL) + b"\n\n", b": ping\n\n")
-    with ground.api.answering(paced), ground.tunnel(timeout=5) as client:
-        client.send(head("GET /mcp HTTP/1.1", f"Host: {ground.api.authority}", "Accept: text/event-stream"))
+    with ground.api.answering(paced), ground.tunnel() as client:
+        lines = (f"Host: {ground.api.authority}", "Accept: text/event-stream", "MCP-Protocol-Version: 2025-11-25")
+        client.send(head("GET /mcp HTTP/1.1", *lines))
         assert client.read_head().status == 200
         paced.turn.release()
         assert MAIL.encode() not in client.read_chunk()
