@@ -32,6 +32,7 @@ _URI = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*):(?://(?P<authority>[^/?#]*))?
 _NETWORK_SCHEMES = frozenset({"http", "https", "ws", "wss", "ftp", "sftp", "ssh"})
 _SLASH = re.compile(r"/|%2F")
 _PARAMETER = re.compile(r";[^/]*")
+_DECODED_PARAMETER = re.compile(r";(?:(?!%2F)[^/])*")
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -114,7 +115,7 @@ def _path_forms(path: str) -> set[str]:
     """The spellings that servers commonly take for the same path: decoded, without parameters or a last slash."""
     forms = {path}
     if ";" in path:
-        forms.add(_PARAMETER.sub("", path))
+        forms |= {_PARAMETER.sub("", path), _DECODED_PARAMETER.sub("", path)}
     if "%" in path:
         forms |= {unquote(form) for form in forms}
     if path.endswith("/"):
@@ -125,9 +126,10 @@ def _path_forms(path: str) -> set[str]:
 def _segments_are_plain(text: str, *, rooted: bool) -> bool:
     """No `.` or `..`, even before a `;` parameter or behind an encoded slash; none empty but the first and last."""
     before_query = text.partition("?")[0]
-    plain = _PARAMETER.sub("", text)
-    if any(segment in {".", ".."} for segment in _SLASH.split(plain)):
-        return False
+    # a server may keep parameters, drop them before it decodes, or after
+    for form in (text, _PARAMETER.sub("", text), _DECODED_PARAMETER.sub("", text)):
+        if not {".", ".."}.isdisjoint(_SLASH.split(form)):
+            return False
     segments = before_query.split("/")
     return all(segments[1:-1]) and (rooted or segments[0] != "" or len(segments) == 1)
 
