@@ -11,6 +11,7 @@ from mitmproxy.addonmanager import AddonManager, Loader
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client, ConnectionState, Server
 from mitmproxy.http import Headers, MessageData
+from mitmproxy.net.http import http1
 from mitmproxy.net.http.http1 import read
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.commands import Log, StartHook
@@ -158,6 +159,7 @@ def mitmproxy_as_it_was() -> Iterator[None]:
         (ProxyConnectionHandler, "handle_hook"),
         (asyncio_utils, "set_task_debug_info"),
         (read, "url"),
+        (http1, "expected_http_body_size"),
         (optmanager._Option, "current"),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name in places]

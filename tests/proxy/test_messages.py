@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mitmproxy.connection import Client, ConnectionState
 from mitmproxy.http import Headers, MessageData, Request
-from mitmproxy.net.http import url
+from mitmproxy.net.http import http1, url
 from mitmproxy.net.http.http1 import expected_http_body_size, read
 from mitmproxy.options import Options
 from mitmproxy.proxy.context import Context
@@ -120,7 +120,7 @@ def test_only_hosts_that_are_valid_are_remembered() -> None:
     assert read.url.parse_authority.cache_info().currsize == 1
 
 
-_methods, _statuses = st.sampled_from(["POST", "HEAD"]), st.sampled_from([200, 204])
+_methods, _statuses = st.sampled_from(["GET", "POST", "HEAD", "CONNECT"]), st.sampled_from([100, 200, 204, 304])
 _lengths = st.lists(
     st.tuples(
         st.sampled_from([b"Content-Length", b"content-length", b"Transfer-Encoding"]),
@@ -147,6 +147,16 @@ def test_a_body_is_small_only_where_mitmproxy_expects_a_small_one(fields, is_req
     stream = SimpleNamespace(flow=flow, request_body_buf=b"", response_body_buf=b"")
     if messages._is_small(stream, is_request=is_request):
         assert 0 <= expected_http_body_size(flow.request, None if is_request else flow.response) <= messages.SMALL
+
+
+@any_time
+@given(fields=_lengths, is_request=st.booleans(), method=_methods, status=_statuses)
+def test_a_body_is_as_long_as_mitmproxy_says(fields, is_request, method, status) -> None:
+    flow = tflow.tflow(resp=True)
+    flow.request.method, flow.response.status_code = method, status
+    (flow.request if is_request else flow.response).headers = Headers(fields)
+    asked = (flow.request, None if is_request else flow.response)
+    assert outcome(http1.expected_http_body_size, *asked) == outcome(read.expected_http_body_size, *asked)
 
 
 @pytest.mark.parametrize("is_request", [True, False])
