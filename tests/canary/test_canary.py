@@ -3,8 +3,9 @@
 import contextlib
 import itertools
 import json
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,14 @@ def sample(value: bytes) -> Iterator[tuple[Order, str]]:
     for form, place in itertools.product(SPLIT_EVERYWHERE, ("json", "sse")):
         for split in range(min(len(forms[form]), LAST_SPLIT) + 1):
             yield Order(form, place, FRAMINGS[split % len(FRAMINGS)], split), "/mcp"  # type: ignore[arg-type]
+
+
+def everything(value: bytes) -> Iterator[tuple[Order, str]]:
+    """Every form in every scene and framing, split at every place up to the 64th byte."""
+    forms = forms_of(value)
+    for form, (place, path), framing in itertools.product(forms, SCENES, FRAMINGS):
+        for split in range(min(len(forms[form]), LAST_SPLIT) + 1):
+            yield Order(form, place, framing, split), path
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +71,27 @@ def test_mitmweb_shows_none_of_it_while_half_of_it_has_come(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_client_gets_it_and_nothing_keeps_it(stage: Stage, watch: Watch, kind: str, tmp_path: Path) -> None:
+    ask_and_look(stage, watch, kind, tmp_path, sample(stage.values[kind]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_client_gets_it_and_nothing_keeps_it_at_any_split(
+    stage: Stage, watch: Watch, kind: str, tmp_path: Path
+) -> None:
+    with polled(stage, watch) as seen:
+        ask_and_look(stage, watch, kind, tmp_path, everything(stage.values[kind]))
+    assert seen.looks > 10
+    assert not seen.leaks
+
+
+def ask_and_look(stage: Stage, watch: Watch, kind: str, folder: Path, orders: Iterable[tuple[Order, str]]) -> None:
+    """Asks for each, and looks for the secret at the client, and at the end wherever something is shown or kept."""
     caller, value = stage.caller(kind), stage.values[kind]
     before = stage.echoes[kind].received[value]
     leaks: Counter[tuple[str, str]] = Counter()
     asked = 0
-    for asked, (order, path) in enumerate(sample(value), start=1):  # noqa: B007 - how many there were
+    for asked, (order, path) in enumerate(orders, start=1):  # noqa: B007 - how many there were
         reply, heard = caller.ask(order, path=path)
         assert reply.status == {"location": 302, "error page": 500}.get(order.place, 200), (order, heard)
         if (order.place, path) != ("error page", "/mcp"):  # there the page is not passed on
@@ -80,14 +105,42 @@ def test_no_client_gets_it_and_nothing_keeps_it(stage: Stage, watch: Watch, kind
     files = Counter(where.rpartition("/")[2].rpartition(".")[2] for where, _ in stage.kept())
     assert files["jsonl"] >= 2
     leaks.update((where, name) for where, data in stage.kept() for name in watch.sightings(data))
-    flows = list(exported(stage, kind, tmp_path))
+    flows = list(exported(stage, kind, folder))
     assert len(flows) >= asked
     har = json.dumps(SaveHar().make_har(flows)).encode()
     shown = b"".join((flow.response.raw_content or b"") for flow in flows if flow.response)
     assert b"***" in shown
-    leaks.update(("a flow file", name) for path in tmp_path.iterdir() for name in watch.sightings(path.read_bytes()))
+    leaks.update(("a flow file", name) for path in folder.iterdir() for name in watch.sightings(path.read_bytes()))
     leaks.update(("the HAR", name) for name in watch.sightings(har))
     assert not leaks
+
+
+class Seen:
+    """How often somebody looked into mitmweb, and what of the secrets was there."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.leaks: Counter[str] = Counter()
+
+
+@contextlib.contextmanager
+def polled(stage: Stage, watch: Watch) -> Iterator[Seen]:
+    """Looks at mitmweb's flows, and at the contents of the last ones, for as long as this is entered."""
+    seen, is_over = Seen(), threading.Event()
+
+    def look() -> None:
+        while not is_over.wait(0.5):
+            for shown in stage.shown(last=2):
+                seen.leaks.update(watch.sightings(shown))
+            seen.looks += 1
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        is_over.set()
+        looking.join()
 
 
 def test_a_server_cannot_say_it_in_the_answer_to_a_later_request(tmp_path: Path) -> None:
