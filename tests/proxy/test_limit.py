@@ -52,9 +52,10 @@ def test_as_many_pass_as_the_policy_says_and_no_more(asked) -> None:
 def test_what_has_ended_makes_room(asked, limit, end) -> None:
     flows = [asked(), asked()]
     getattr(limit, end)(flows[0])
-    asked()
+    flows.append(asked())  # kept: what nobody holds is not in flight
     with pytest.raises(Refusal):
         asked()
+    assert len(flows) == 3
 
 
 def test_what_ends_twice_makes_room_once(asked, limit) -> None:
