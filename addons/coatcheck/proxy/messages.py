@@ -3,10 +3,10 @@
 Law: a message holds, finds and refuses what mitmproxy's own would: only what is worked out twice is left out.
 
 mitmproxy checks the type of every field of every message it parsed itself (10 % of a request), compares names of
-headers through four functions a header, and raises and catches an error for each name that is not there (5 %), parses
-a URL a second time for a check that `read_head` has made (3 %), decodes the same few hosts from IDNA in each request
-(2 %), makes a connection that nobody uses with each new context (2 %), works out seven times how long each body
-will be, through a dozen look-ups of headers (5 %), and makes an object for each flow's id (1 %).
+headers through four functions a header, and raises and catches an error for each name that is not there (3 %), parses
+a URL a second time for a check that `read_head` has made (2 %), decodes the same few hosts from IDNA in each request
+(2 %), makes a connection that nobody uses with each new context (1 %), works out several times how long each body
+will be, through a dozen look-ups of headers (3 %), and makes an object for each flow's id (1 %).
 """
 
 import functools
