@@ -55,6 +55,7 @@ from coatcheck.proxy.hold import HoldCall
 from coatcheck.proxy.identify import Identify
 from coatcheck.proxy.inspect import Inspect
 from coatcheck.proxy.journal_request import JournalRequest
+from coatcheck.proxy.keep_back import KeepBack
 from coatcheck.proxy.keep_pins import KeepPins
 from coatcheck.proxy.legacy_sse import LegacySse
 from coatcheck.proxy.limit import Limit
@@ -159,6 +160,7 @@ def build(settings: Settings) -> Parts:
         identify,
         Limit(exchanges),
         OpenTunnel(exchanges, tunnels, journal),
+        KeepBack(exchanges),
         Inspect(exchanges, relay),
         Authorize(exchanges),
         pin,

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from coatcheck.errors import Refusal
 from coatcheck.http.target import Target
 from coatcheck.identity.caller import Caller, Verified
+from coatcheck.identity.trace import TokenTrace
 from coatcheck.masking.masker import Masker
 from coatcheck.mcp.call import Call, RequestId
 from coatcheck.mcp.correlation import Conversation, Opened
@@ -90,6 +91,8 @@ class Exchange:
     """The client's headers by lower-case name, without its tokens."""
     metadata_url: str | None = None
     """Where a gateway URL says whose tokens it takes (RFC 9728); None where there is no such place."""
+    traces: tuple[TokenTrace, ...] = ()
+    """Of the token that this request showed, and of the one that its tunnel was opened with."""
     caller: Caller | None = None
     opened_by: Caller | None = None
     """Who opened the tunnel the request came in, where that was another than `caller`."""
@@ -167,6 +170,8 @@ class Tunnel:
     refusal: Refusal | None = None
     exchange: Exchange | None = None
     """Set where the tunnel is relayed unopened, by its own verdict."""
+    trace: TokenTrace | None = None
+    """Of the token it was opened with."""
 
 
 type Tunnels = WeakKeyDictionary[object, Tunnel]

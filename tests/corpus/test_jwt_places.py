@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 from ground import Ground, denied
-from raw import head, proxy_authorization
+from raw import call, head, proxy_authorization
 from tokens import Party, accepted, b64, present, refused, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
@@ -292,3 +292,71 @@ def test_a_token_in_a_query_is_not_taken_to_the_server(ground, parties) -> None:
         url = ground.rest_url(f"/repos/acme?access_token={token}")
         denied(client.outcome(ground.get(url, proxy_authorization(token), token=False)), 401, "token-astray")
     accepted(ground, token)
+
+
+BODIES = {
+    "as it is": lambda token: token,
+    "in a sentence": lambda token: f"use {token}, please",
+    "its signature": lambda token: token.rpartition(".")[2],
+    "base64": lambda token: base64.b64encode(token.encode()).decode(),
+    "basic credentials": lambda token: "Basic " + base64.b64encode(f"ci:{token}".encode()).decode(),
+    "base64 in lines": lambda token: base64.encodebytes(token.encode()).decode(),
+    "percent-encoded": lambda token: "".join(f"%{ord(c):02x}" for c in token),
+    "hex": lambda token: token.encode().hex(),
+    "in JSON in JSON": lambda token: json.dumps({"token": "".join(f"\\u{ord(c):04x}" for c in token)}),
+}
+SIZES = {"small": 0, "large": 40_000}
+
+
+def body_of(text: str, size: int, *, escaped: bool = False) -> bytes:
+    body = call("get_order", {"order_id": "A", "note": text, "more": "x" * size})
+    if not escaped:
+        return body
+    return body.replace(text.encode(), "".join(f"\\u{ord(c):04x}" for c in text).encode())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", [*BODIES, "escaped in JSON"])
+def test_the_callers_token_in_a_body_is_not_taken_to_the_server(ground, parties, name, size) -> None:
+    def answered(astray: str):
+        body = body_of(BODIES.get(name, str)(astray), SIZES[size], escaped=name not in BODIES)
+        with ground.client() as client:
+            return client.tunnel(token).outcome(ground.post(body))
+
+    token = parties["plain"].token()
+    with ground.watch() as watch:
+        reply = answered(token)
+        denied(reply, 401, "token-astray")
+    assert json.loads(reply.body)["id"] == (1 if size == "small" else None)
+    assert watch.refused_for() == ["token-astray"]
+    kept = b"".join(path.read_bytes() for path in ground.state.rglob("*") if path.is_file())
+    assert token.rpartition(".")[2].encode() not in kept
+    assert answered(parties["plain"].token()).status == 200, "another token is an argument like any other"
+
+
+def test_neither_the_tunnels_token_nor_the_requests_own_is_taken_along_in_a_body(ground, parties) -> None:
+    outer, inner = parties["plain"].token(), parties["other"].token()
+    line = f"Authorization: Bearer {inner}"
+    for token in (outer, inner):
+        with ground.watch(), ground.client() as client:
+            assert client.connect(outer).status == 200
+            denied(client.start_tls().outcome(ground.post(body_of(token, 0), more=[line])), 401, "token-astray")
+
+
+@pytest.mark.parametrize("form", ["as it is", "percent-encoded", "hex", "base64"])
+@pytest.mark.parametrize("where", ["body", "path", "header"])
+def test_a_plain_api_is_not_brought_the_callers_token(ground, parties, form, where) -> None:
+    def answered(astray: str):
+        written = BODIES[form](astray)
+        path = f"/repos/acme?note={written}" if where == "path" else "/repos/acme"
+        lines = [f"X-Note: {written}"] if where == "header" else []
+        body = f"note={written}".encode() if where == "body" else b""
+        lines += [f"Content-Length: {len(body)}"] if body else []
+        target = ground.get(ground.rest_url(path), proxy_authorization(token), *lines, token=False)
+        with ground.client() as client:
+            return client.outcome(target + body)
+
+    token = parties["plain"].token()
+    with ground.watch("proxy"):
+        denied(answered(token), 401, "token-astray")
+    assert answered(parties["plain"].token(aud="https://else.example")).status == 200

@@ -2,7 +2,8 @@
 
 Law: the caller is found anew for every request, not once for a connection; its token is taken off before
 anything else can see it, also where the request is refused.
-Law: a token of this gateway's is not taken along elsewhere in a head, to the server or into the flow.
+Law: a token of this gateway's is not taken along elsewhere in a head, to the server or into the flow; the caller's
+own in no form (`keep_back.py`).
 """
 
 from datetime import datetime
@@ -11,16 +12,18 @@ from mitmproxy import http
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from coatcheck.errors import Refusal
-from coatcheck.exchange import Exchange, Exchanges, Tunnels
+from coatcheck.exchange import Exchange, Exchanges, Tunnel, Tunnels
 from coatcheck.http.headers import without
 from coatcheck.identity.caller import Caller, Verified
 from coatcheck.identity.match import match_identity
 from coatcheck.identity.resource_metadata import WELL_KNOWN
 from coatcheck.identity.session_tokens import SessionTokens
 from coatcheck.identity.tokens import JWT_START, Presented, find_token, holds_token, unverified_issuer
+from coatcheck.identity.trace import TokenTrace
 from coatcheck.identity.verify import trusts_alike
 from coatcheck.live import Live, utc_now
 from coatcheck.policy.model import Policy
+from coatcheck.proxy.keep_back import astray, keep_back_head
 
 _REMEMBERED = 10_000
 _JWT_START = JWT_START.encode()
@@ -45,12 +48,13 @@ class Identify:
         is_astray = self._take_astray(flow, exchange)
         presented = self._take_token(flow, exchange)
         tunnel = self._tunnels.get(flow.client_conn)
+        is_astray |= self._keep_back(flow, exchange, presented, tunnel)
         if flow.response or tunnel is None:
             return
         if presented is None:
             raise Refusal.unauthenticated("token-missing", "a token is needed: Proxy-Authorization", status=407)
         if is_astray:
-            tunnel.refusal = _astray()
+            tunnel.refusal = astray()
             return
         try:
             tunnel.verified = await self._verify(presented, exchange.policy)
@@ -66,17 +70,20 @@ class Identify:
             return
         is_astray = self._take_astray(flow, exchange)
         presented = self._take_token(flow, exchange)
+        tunnel = self._tunnels.get(flow.client_conn)
+        is_astray |= self._keep_back(flow, exchange, presented, tunnel)
         if flow.response:
             return
         if is_astray:
-            raise _astray()
+            raise astray()
         if presented is not None:
             verified = await self._verify(presented, exchange.policy)
         else:
             verified = await self._from_tunnel(flow, exchange.policy)
         exchange.caller = self._caller(exchange.policy, verified, utc_now())
-        tunnel = self._tunnels.get(flow.client_conn) if presented is not None else None
-        if tunnel is not None and tunnel.opened_by is not None and _differ(tunnel.opened_by, exchange.caller):
+        if presented is None or tunnel is None or tunnel.opened_by is None:
+            return
+        if _differ(tunnel.opened_by, exchange.caller):
             exchange.opened_by = tunnel.opened_by
 
     def _take_token(self, flow: http.HTTPFlow, exchange: Exchange) -> Presented | None:
@@ -118,6 +125,16 @@ class Identify:
         if is_in_path:
             request.path = "/***"
         return bool(astray) or is_in_path
+
+    @staticmethod
+    def _keep_back(flow: http.HTTPFlow, exchange: Exchange, presented: Presented | None, tunnel: Tunnel | None) -> bool:
+        """Begins to look for the token, and for the tunnel's; whether one is in the head in whatever form."""
+        own = TokenTrace.of(presented.token) if presented is not None else None
+        if tunnel is not None and flow.request.method == "CONNECT":
+            tunnel.trace = own
+        opened_with = tunnel.trace if tunnel is not None else None
+        exchange.traces = tuple({trace for trace in (own, opened_with) if trace is not None})
+        return bool(exchange.traces) and keep_back_head(flow, exchange)
 
     def _issuers_of(self, policy: Policy) -> frozenset[str]:
         """Whose bearer tokens are for us: the policy's issuers', and our own."""
@@ -192,11 +209,6 @@ def _may_hold(name: bytes, value: bytes) -> bool:
             scheme, rest = value.lstrip()[:6].lower(), value.lstrip()[6:7]
             return scheme != b"bearer" or rest.isalnum()
     return _JWT_START in value
-
-
-def _astray() -> Refusal:
-    message = "a token for this gateway stands elsewhere than in Proxy-Authorization or as Authorization's bearer token"
-    return Refusal.unauthenticated("token-astray", message)
 
 
 def _differ(one: Caller, other: Caller) -> bool:

@@ -36,7 +36,8 @@ class Inspect:
             return None
         if exchange.refusal is not None and exchange.is_mcp:
             # refused at its head: now that the body is here, the answer can name the caller's id
-            exchange.request_id = _peek(flow.request.raw_content or b"")
+            if exchange.request_id is None:
+                exchange.request_id = peek(flow.request.raw_content or b"")
             if exchange.endpoint is not None and exchange.caller is not None:
                 self._relay.find_stream(exchange)
             flow.response = answer(exchange.refusal, exchange)
@@ -54,7 +55,7 @@ def inspect_flow(flow: http.HTTPFlow, exchange: Exchange, relay: Relay) -> Await
         try:
             relay.enter(exchange, request.headers, request.method)
         except Refusal:
-            exchange.request_id = _peek(body)
+            exchange.request_id = peek(body)
             raise
         if len(body) > LARGE:
             return _inspect_large(flow, exchange, body, relay)
@@ -77,15 +78,15 @@ def _read(exchange: Exchange, method: str, path: str, body: bytes, relay: Relay)
             check_size(body)
         inspected = _inspect(exchange, method, path, body, relay)
     except Refusal:
-        exchange.request_id = _peek(body) if exchange.is_mcp else None
+        exchange.request_id = peek(body) if exchange.is_mcp else None
         raise
     for call in inspected.calls:
         _ = call.digest  # worked out here, where it may take its time
     return inspected
 
 
-def _peek(body: bytes) -> RequestId | None:
-    """The id to answer with; of a large body none is worth another reading."""
+def peek(body: bytes) -> RequestId | None:
+    """The id to answer a refusal with; of a large body none is worth another reading."""
     return peek_id(body) if len(body) <= LARGE else None
 
 
