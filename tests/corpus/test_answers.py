@@ -147,3 +147,30 @@ def test_a_failed_server_is_journaled_and_the_next_request_is_answered(ground) -
         denied(asked(ground, BROKEN["not HTTP"], close=True), 502)
     outcomes = {record["exchange"]: record["outcome"] for record in watch.records("outcome")}
     assert "server-failed" in outcomes.values()
+
+
+@pytest.mark.attack("MASK-22")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "X-Owner: %s",
+        "Link: <https://shop.example/?of=%s>; rel=next",
+        'X-Who: {"mail": "%s"}',
+        "Set-Cookie: of=%s; Secure",
+    ],
+)
+def test_no_header_carries_past_what_a_mask_covers(ground, line) -> None:
+    answer = ANSWER.replace(b'"id":1', b'"id":"mine"')
+    name = line.partition(":")[0].lower()
+    reply = asked(ground, response(answer, line % "ann@example.com"))
+    assert reply.json["result"] == {"content": []}
+    assert "ann@" not in str(reply.headers)
+    assert "[redacted]" in reply.headers[name]
+    assert asked(ground, response(answer, line % "ann")).headers[name] == (line % "ann").partition(": ")[2]
+    sessions = (ground.state / "sessions").rglob("*.jsonl")
+    assert not any(b"ann@example.com" in session.read_bytes() for session in sessions)
+
+
+def test_no_reason_phrase_carries_past_what_a_mask_covers(ground) -> None:
+    reply = asked(ground, response(ANSWER.replace(b'"id":1', b'"id":"mine"'), status="200 for ann@example.com"))
+    assert (reply.status, reply.reason) == (200, "for [redacted]")

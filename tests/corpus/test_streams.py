@@ -81,6 +81,27 @@ def test_no_field_carries_the_secret_past(ground, form) -> None:
     assert len(messages(body)) == 1
 
 
+BESIDE = {
+    "an event's type": b"event: x %s\ndata: {}\n\n",
+    "an event's id": b"id: %s\ndata: {}\n\n",
+    "the last of two ids": b"id: 7\nid: %s\ndata: {}\n\n",
+    "an id alone": b"id: %s\n\n",
+    "a comment": b": for %s\n\ndata: {}\n\n",
+    "a comment within an event": b"data: {}\n: for %s\n\n",
+}
+
+
+@pytest.mark.attack("SSE-05")
+@pytest.mark.parametrize("form", BESIDE.values(), ids=BESIDE)
+def test_no_field_carries_past_what_a_mask_covers(ground, form) -> None:
+    last = b"data: " + message("fine", last=True) + b"\n\n"
+    body = received(ground, stream(form % MAIL.encode() + last))
+    assert MAIL.encode() not in body
+    assert messages(body)[-1]["result"]
+    harmless = received(ground, stream(form % b"ann" + last))
+    assert b"ann" in harmless
+
+
 MARK = b"\xef\xbb\xbf"
 
 

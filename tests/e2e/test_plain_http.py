@@ -33,8 +33,22 @@ masks:
 """
 
 
+EVENTS = {
+    "done": b'data: {"a": 1}\n\ndata: [DONE]\n\n',
+    "text": b"data: two lines,\ndata: as text\n\n",
+    "mail": b"data: ask jane.doe@customer.example\n\n",
+    "twice": b'data: {"ssn": "078-05-1120", "ssn": 1}\n\n',
+    "hidden": b'data: ["jane.doe\\u0040customer.example",]\n\n',
+}
+
+
 def answer(heard: Heard) -> list[bytes]:
-    """The owner's data and what the request was sent with."""
+    """The owner's data and what the request was sent with; a stream of `EVENTS` where it asks for one."""
+    _, _, kind = heard.first.split(" ")[1].partition("/stream/")
+    if kind:
+        chunk = EVENTS[kind]
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        return [head, b"%x\r\n%s\r\n" % (len(chunk), chunk), b"0\r\n\r\n"]
     person = {"mail": "jane.doe@customer.example", "ssn": "078-05-1120", "name": "shop"}
     return [json_answer(json.dumps({"owner": person, "sent": heard.headers.get("authorization")}).encode())]
 
@@ -96,6 +110,20 @@ def test_the_answer_is_masked_and_the_echoed_credential_is_starred(ask) -> None:
     assert b"078-05-1120" not in reply.body
     assert API_KEY.encode() not in reply.body
     assert set(reply.json["sent"].removeprefix("Bearer ")) == {"*"}
+
+
+@pytest.mark.parametrize("kind", ["done", "text"])
+def test_a_stream_of_text_arrives_as_it_is(ask, kind) -> None:
+    assert ask(f"GET /repos/stream/{kind}").body == EVENTS[kind]
+
+
+def test_a_stream_of_text_is_masked_and_what_only_some_read_as_json_ends_it(ask) -> None:
+    assert ask("GET /repos/stream/mail").body == b"data: ask [redacted]\n\n"
+    for kind in ("twice", "hidden"):
+        body = ask(f"GET /repos/stream/{kind}").body
+        assert b"server-failed" in body
+        assert b"078-05" not in body
+        assert b"jane" not in body
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,10 @@ class Masker:
     def __bool__(self) -> bool:
         return bool(self._rules.finds or self._rules.fields)
 
+    def may_hold(self, data: bytes) -> bool:
+        """Whether something in texts that stand in `data` in UTF-8 may have to be masked."""
+        return self._rules.may_hold(data)
+
     def mask_json(
         self, value: Json, hits: Counter[str], *, written: bytes | None = None, places: int = MAX_PLACES
     ) -> Json:

@@ -28,8 +28,9 @@ from coatcheck.pins.books import Books
 from coatcheck.policy.decide import may_see
 from coatcheck.policy.model import Policy
 from coatcheck.proxy.inspect import LARGE
+from coatcheck.proxy.mask_around import mask_fields, mask_head
 from coatcheck.proxy.relay import Relay
-from coatcheck.proxy.stream_answer import StreamedAnswer, read_event, scrubbed_anew, unreadable
+from coatcheck.proxy.stream_answer import StreamedAnswer, may_be_json, read_event, scrubbed_anew, unreadable
 
 EVENT_PLACES = 5_000
 """Places of one event that detectors may have to look at."""
@@ -102,6 +103,7 @@ class Mask:
             raise unreadable("unscannable-response", "the server's answer is in a charset that hides what it says")
         if exchange.is_mcp:
             self._relay.answered(exchange, flow.request.method, flow.response, is_stream=is_stream)
+        mask_head(exchange, flow.response)
         if is_stream:
             exchange.streaming = True
             flow.response.headers.pop("content-length", None)
@@ -210,9 +212,12 @@ class Mask:
         return may_see(exchange.policy, exchange.caller, exchange.server, kind, name, now=self._clock())  # type: ignore[arg-type]
 
     def _rewriter(self, exchange: Exchange, flow: ReferenceType[http.HTTPFlow]) -> Callable[[Event], Event | None]:
-        def rewrite(event: Event) -> Event | None:
-            if event.event == ENDPOINT and exchange.is_mcp:
-                return self._begin_stream(flow, exchange, event)
+        def rewrite(said: Event) -> Event | None:
+            if said.event == ENDPOINT and exchange.is_mcp:
+                return self._begin_stream(flow, exchange, said)
+            event = mask_fields(exchange, said)
+            if event is None:
+                return None
             if event.id is not None and exchange.conversation is not None:
                 exchange.conversation.relay_event(event.id, exchange.opened)
             return self._rewritten(exchange, event, event.data) if event.data else event
@@ -222,7 +227,12 @@ class Mask:
     def _rewritten(self, exchange: Exchange, event: Event, text: str) -> Event | None:
         """One event with data, `text`; None to drop it."""
         written = text.encode()
-        message = read_event(written)
+        try:
+            message = read_event(written)
+        except Refusal:
+            if exchange.is_mcp or may_be_json(text):
+                raise
+            return self._plain_event(exchange, event, text)
         if (anew := scrubbed_anew(exchange, message)) is not message:
             message, written = anew, dump_json(anew)
             text = written.decode()
@@ -234,10 +244,22 @@ class Mask:
         cleaned = self._clean(about, passed, written if passed is message else dump_json(passed), EVENT_PLACES)
         if asked is not None:
             exchange.masked.update(asked.masked)
-        data = text if cleaned is message else dump_json(cleaned).decode()
-        if exchange.recording is not None:
-            exchange.recording.event(data, event.event, event.id)
-        return event if data is event.data else replace(event, data=data)
+        return _event_with(exchange, event, text if cleaned is message else dump_json(cleaned).decode())
+
+    def _plain_event(self, exchange: Exchange, event: Event, text: str) -> Event:
+        """An event of a plain HTTP API with text in it, as `[DONE]`."""
+        if exchange.scrubber is not None:
+            text = exchange.scrubber.text(text, exchange.scrubbed)
+        if exchange.masker:
+            text = exchange.masker.mask_text(text, exchange.masked, places=EVENT_PLACES)
+        return _event_with(exchange, event, text)
+
+
+def _event_with(exchange: Exchange, event: Event, data: str) -> Event:
+    """The event as it goes on, recorded."""
+    if exchange.recording is not None:
+        exchange.recording.event(data, event.event, event.id)
+    return event if data is event.data else replace(event, data=data)
 
 
 def _is_json(kind: str) -> bool:

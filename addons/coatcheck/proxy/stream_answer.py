@@ -3,6 +3,7 @@
 Law: nothing follows a failure: the stream ends with an error for each request that it would have answered.
 """
 
+import re
 from collections.abc import Callable
 
 from coatcheck.errors import SERVER_FAILED, Refusal
@@ -20,6 +21,8 @@ MAX_EVENT = 1024 * 1024
 """Bytes of one event: what the official clients take at most."""
 EVENT_VALUES = 25_000
 """Values and names of one event: it is cleaned on the event loop, as a stream is passed on without waiting."""
+_JSON_BEGINS = re.compile(r"\s*(?:[\"{]|\[\s*(?:[\"\[{\]0-9-]|true|false|null|NaN|Infinity))")
+"""How JSON begins in which something may be hidden, in the words of lenient readers too."""
 
 
 class StreamedAnswer:
@@ -53,6 +56,11 @@ class StreamedAnswer:
             out += last_events(unreadable("server-failed", "the server ended its stream"), exchange)
         exchange.bytes_sent += len(out)
         return out
+
+
+def may_be_json(text: str) -> bool:
+    """Whether text that is no strict JSON might still be read by somebody as JSON with something hidden in it."""
+    return _JSON_BEGINS.match(text) is not None
 
 
 def read_event(data: bytes) -> Json:
