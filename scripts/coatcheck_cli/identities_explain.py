@@ -125,6 +125,8 @@ class _Explained:
     reviewers: list[str]
     refusal: Refusal | None
     counts_once: bool = False
+    journaled: list[str] = field(default_factory=list)
+    """The names of the claims that go into the journal."""
 
     def as_json(self) -> dict[str, object]:
         token = self.verified
@@ -132,6 +134,7 @@ class _Explained:
             "identity": self.identity,
             "groups": self.groups,
             "reviewers": self.reviewers,
+            "journaled": self.journaled,
             "token": token
             and {
                 "issuer": token.issuer,
@@ -160,6 +163,8 @@ class _Explained:
         show(rows, ("identity", "matches", "why"), as_json=False, empty="the policy declares no identities")
         if self.identity is not None:
             click.echo(f"identity: {self.identity}" + (f", groups {joined(self.groups)}" if self.groups else ""))
+        if self.journaled:
+            click.echo(f"claims in the journal: {joined(self.journaled)}")
         if self.reviewers:
             click.echo(f"reviewer: {joined(self.reviewers)}")
 
@@ -177,10 +182,11 @@ async def _explained(policy: Policy, shown: _Shown, state: StateDirectory) -> _E
     is_own = verified.exchanged is None and spec.saml is None
     reviewers = sorted(match_reviewers(policy.reviewers, verified)) if is_own else []
     try:
-        caller = match_identity(policy.identities, policy.issuers, verified, now=now)
+        caller = match_identity(policy.identities, policy.issuers, verified, now=now, named=policy.claims_named)
     except Refusal as refusal:
         return _Explained(verified, rows, None, [], reviewers, refusal, counts_once)
-    return _Explained(verified, rows, caller.name, sorted(caller.groups), reviewers, None, counts_once)
+    groups, journaled = sorted(caller.groups), sorted(caller.named)
+    return _Explained(verified, rows, caller.name, groups, reviewers, None, counts_once, journaled)
 
 
 async def _verified(policy: Policy, shown: _Shown, state: StateDirectory, now: datetime) -> Verified:

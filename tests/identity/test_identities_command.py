@@ -45,6 +45,7 @@ servers:
   shop: {{url: "https://shop.acme.dev/mcp"}}
 rules:
   - {{id: everything, who: [any], server: shop, tools: ["*"], effect: allow}}
+  - {{id: runs, who: [any], server: shop, tools: [run], when: caller.claims.run_id == args.run, effect: deny}}
 """
 URL = "https://idp.acme.dev"
 AUDIENCE = "https://gateway.acme.dev"
@@ -104,14 +105,17 @@ def test_show_of_a_name_that_is_not_declared_is_an_error_with_a_hint(policy):
 
 
 def test_explain_names_the_identity_and_why_it_is_none_of_the_others(policy, mint):
-    token = mint(roles=["dev"], email="sre@acme.dev")
+    token = mint(roles=["dev"], email="sre@acme.dev", run_id="a-run-id")
     result = run("explain", "--token", "-", "--policy", policy, token=token + "\n")
     assert result.exit_code == 0
     assert "identity: shop-ci, groups ci, dev\n" in result.output
     assert "reviewer: sre\n" in result.output
+    assert "claims in the journal: ref, repository_id, roles, run_id\n" in result.output
+    assert "a-run-id" not in result.output
     assert "claim repository_id has another value" in result.output
     explained = json.loads(run("explain", "--policy", policy, "--json", token=token).output)
     assert (explained["identity"], explained["groups"], explained["reviewers"]) == ("shop-ci", ["ci", "dev"], ["sre"])
+    assert explained["journaled"] == ["ref", "repository_id", "roles", "run_id"]
     assert [each["matches"] for each in explained["identities"]] == [False, False, True]
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import time
 from datetime import UTC, date, datetime, timedelta
 from fnmatch import translate
@@ -51,6 +52,32 @@ def test_a_token_is_the_identity_whose_claims_it_has():
     caller = match(verified(), identity(groups=frozenset({"ci"})), identity("other", claims={"repository_id": "1"}))
     assert (caller.name, caller.issuer, caller.subject, caller.token_id) == ("shop-ci", "github", "sub", "id")
     assert (caller.groups, caller.claims) == ({"ci"}, GITHUB)
+
+
+NAMED = [("ref",), ("job", "stage"), ("kubernetes.io", "namespace"), ("missing",), ("job", "missing"), ("ref", "x")]
+
+
+def test_a_caller_is_told_by_the_claims_that_the_policy_names_and_by_no_others():
+    token = verified("corp", ref="main", job={"stage": "w", "secret": "s"}, email="a@acme.dev", sub="x")
+    token.claims["kubernetes.io"] = {"namespace": "shop"}
+    token.claims["realm_access"] = {"roles": ["ci"], "more": 1}
+    bot = Identity("bot", "corp", {"ref": "main"})
+    caller = match_identity({"bot": bot}, ISSUERS, token, now=NOW, named=NAMED)
+    assert caller.named == {
+        "ref": "main",
+        "realm_access.roles": ["ci"],
+        "job.stage": "w",
+        "kubernetes.io.namespace": "shop",
+    }
+    assert match_identity({"bot": bot}, ISSUERS, verified("corp", ref="main"), now=NOW).named == {"ref": "main"}
+
+
+@pytest.mark.parametrize(("length", "is_kept"), [(1000, True), (2000, False)])
+def test_a_long_claim_is_told_by_its_digest(length, is_kept):
+    text = "x" * length
+    caller = match_identity({"bot": identity()}, ISSUERS, verified(**GITHUB, note=text), now=NOW, named=[("note",)])
+    digest = hashlib.sha256(f'"{text}"'.encode()).hexdigest()
+    assert caller.named["note"] == (text if is_kept else {"sha256": digest})
 
 
 def test_the_same_claims_from_another_issuer_are_another_token():

@@ -17,7 +17,8 @@ from coatcheck.identity.session_store import SessionStore
 from coatcheck.identity.session_tokens import SessionTokens
 from coatcheck.identity.verify import Verifier
 from coatcheck.live import Live
-from coatcheck.policy.model import Identity, IssuerSpec, Policy
+from coatcheck.policy.conditions import compile_condition
+from coatcheck.policy.model import Identity, IssuerSpec, Policy, Rule, RuleId
 from coatcheck.proxy.identify import Identify
 from coatcheck.state import StateDirectory
 from coatcheck.vault.crypto import Sealer
@@ -174,6 +175,15 @@ async def test_the_caller_is_found_anew_for_every_request(identify, arrives, flo
         exchange = arrives(Proxy_Authorization=basic(token(role=role)))
         await identify.requestheaders(flow)
         assert exchange.caller.name == role
+
+
+async def test_the_claims_that_conditions_name_are_kept_for_the_journal(identify, arrives, flow, token, live) -> None:
+    when = compile_condition('caller.claims.run_id == "7" && args.x == caller.claims.job.stage')
+    rule = Rule(RuleId("r"), ("any",), "shop", "allow", "p:1:1", tools=("*",), when=when)
+    live.policy = replace(live.policy, sha256="q" * 64, rules=(rule,))
+    exchange = arrives(Proxy_Authorization=basic(token(run_id="7", job={"stage": "w", "more": 1}, other="x")))
+    await identify.requestheaders(flow)
+    assert exchange.caller.named == {"role": "reader", "run_id": "7", "job.stage": "w"}
 
 
 async def test_two_tokens_with_one_jti_are_each_their_own_caller(identify, arrives, flow, token) -> None:

@@ -89,7 +89,7 @@ class TokenExchange:
 
     async def _caller(self, request: TokenRequest, policy: Policy, now: datetime) -> Caller:
         verified = await self._verified(request, policy, now)
-        return match_identity(policy.identities, policy.issuers, verified, now=now)
+        return match_identity(policy.identities, policy.issuers, verified, now=now, named=policy.claims_named)
 
     async def _issued(self, caller: Caller, policy: Policy, now: datetime) -> tuple[str, IssuedToken]:
         if policy.issuers[caller.issuer].one_time:

@@ -45,8 +45,8 @@ class Caller:
     claims: Mapping[str, Json] = field(default_factory=dict)
     exchanged: Exchanged | None = None
     """Of a caller that showed a session token."""
-    matched: Mapping[str, Json] = field(default_factory=dict)
-    """The claims that its identity asks for, by the names that policy gives them."""
+    named: Mapping[str, Json] = field(default_factory=dict)
+    """The claims that the policy names, by its names: in the identity, as the issuer's groups, in conditions."""
 
     @property
     def verified(self) -> Verified:

@@ -3,22 +3,33 @@
 Law: a token is exactly one identity or none; two that match are an error, never a choice.
 Law: values are compared with their types: `"5"` is not `5`, `true` is not `1`, a string is not a list of one.
 Law: an identity without claims matches nothing.
+Law: of a token's claims those that the policy names are to be journaled, a long one by its digest.
 Law: a session token is good for the identity it was given to, or for none.
 """
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from coatcheck.errors import UNAUTHENTICATED, Refusal
 from coatcheck.identity.caller import Caller, Verified
 from coatcheck.mcp.call import Json
-from coatcheck.policy.model import ClaimPattern, Identity, IssuerSpec, Reviewer
+from coatcheck.policy.model import ClaimPath, ClaimPattern, Identity, IssuerSpec, Reviewer
+
+MAX_NAMED = 1024
+"""Characters of a claim's JSON, above which it is journaled by its digest."""
 
 
 def match_identity(
-    identities: Mapping[str, Identity], issuers: Mapping[str, IssuerSpec], verified: Verified, *, now: datetime
+    identities: Mapping[str, Identity],
+    issuers: Mapping[str, IssuerSpec],
+    verified: Verified,
+    *,
+    now: datetime,
+    named: Collection[ClaimPath] = (),
 ) -> Caller:
-    """The caller a verified token stands for.
+    """The caller a verified token stands for. `named` are the claims that the policy's conditions name.
 
     Its groups are the identity's own and those the token lists where the issuer keeps them. Disabled and expired
     identities still match, so that switching one off never makes its tokens another's.
@@ -48,8 +59,30 @@ def match_identity(
         groups=identity.groups | token_groups(issuer, verified.claims),
         claims=verified.claims,
         exchanged=verified.exchanged,
-        matched={name: read_claim(verified.claims, name) for name in identity.claims},
+        named=_named(identity, issuer, verified.claims, named),
     )
+
+
+def _named(
+    identity: Identity, issuer: IssuerSpec | None, claims: Mapping[str, Json], paths: Collection[ClaimPath]
+) -> dict[str, Json]:
+    """The claims that the policy names and the token has: in the identity, as the issuer's groups, in conditions."""
+    found = {name: read_claim(claims, name) for name in identity.claims}
+    groups = issuer.groups_claim if issuer is not None else None
+    if groups is not None and (value := read_claim(claims, groups)) is not None:
+        found.setdefault(groups, value)
+    for path in sorted(paths):
+        inner: Json = dict(claims)
+        for member in path:
+            inner = inner.get(member) if isinstance(inner, dict) else None
+        if inner is not None:
+            found.setdefault(".".join(path), inner)
+    return {name: _short(value) for name, value in found.items()}
+
+
+def _short(value: Json) -> Json:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return value if len(text) <= MAX_NAMED else {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def match_reviewers(reviewers: Mapping[str, Reviewer], verified: Verified) -> frozenset[str]:

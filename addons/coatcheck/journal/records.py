@@ -251,7 +251,7 @@ def _caller(caller: Caller) -> dict[str, Json]:
         "token_id": caller.token_id,
         "run": run_of(caller.claims),
         **exchanged,
-        **({"claims": dict(caller.matched)} if caller.matched else {}),
+        **({"claims": dict(caller.named)} if caller.named else {}),
     }
 
 

@@ -12,8 +12,9 @@ from datetime import datetime
 from coatcheck.identity.caller import Caller
 from coatcheck.mcp.call import Call
 from coatcheck.policy import cost
+from coatcheck.policy.claims_named import claims_named
 from coatcheck.policy.expressions import MEMBERS, Expression, Failed, Fault, Given, is_sound
-from coatcheck.policy.model import Condition, Server
+from coatcheck.policy.model import ClaimPath, Condition, Server
 
 MAX_SOURCE = 2_000
 VARIABLES = frozenset({"args", "server", "now", *MEMBERS})
@@ -60,12 +61,20 @@ class Variables(dict[str, object]):
 class CelCondition:
     """A compiled expression, safe to share between calls."""
 
-    __slots__ = ("_expression", "_work", "source", "uses")
+    __slots__ = ("_expression", "_work", "claims", "source", "uses")
 
-    def __init__(self, source: str, expression: Expression, work: cost.Work, uses: frozenset[str]) -> None:
+    def __init__(
+        self,
+        source: str,
+        expression: Expression,
+        work: cost.Work,
+        uses: frozenset[str],
+        claims: frozenset[ClaimPath],
+    ) -> None:
         self.source = source
         self.uses = uses
         """The variables it names, of `VARIABLES`."""
+        self.claims = claims
         self._expression = expression
         self._work = work
 
@@ -110,7 +119,7 @@ def compile_condition(source: str) -> CelCondition:
     _check_forms(found)
     if expression.type not in {"BOOL", "DYN"}:
         raise Fault(f"it gives a {expression.type.lower()}, neither true nor false")
-    return CelCondition(source, expression, work, _uses(found))
+    return CelCondition(source, expression, work, _uses(found), claims_named(found))
 
 
 def variables(caller: Caller, server: Server, call: Call, now: datetime) -> dict[str, object]:

@@ -15,6 +15,8 @@ RuleId = NewType("RuleId", str)
 type Network = IPv4Network | IPv6Network
 type ClaimPattern = str | int | bool | tuple[str | int | bool, ...]
 """A claim must equal this value, match this glob, or be one of these."""
+type ClaimPath = tuple[str, ...]
+"""A claim by its name, and the names of members inside it."""
 
 
 class Condition(Protocol):
@@ -23,6 +25,11 @@ class Condition(Protocol):
     @property
     def source(self) -> str:
         """The expression as written."""
+        ...
+
+    @property
+    def claims(self) -> frozenset[ClaimPath]:
+        """The caller's claims that it names."""
         ...
 
     def holds(self, variables: Mapping[str, object]) -> bool:
@@ -223,6 +230,11 @@ class Policy:
     def issuer_urls(self) -> frozenset[str]:
         """The `iss` of every issuer of JWTs."""
         return frozenset(spec.issuer for spec in self.issuers.values() if spec.saml is None)
+
+    @cached_property
+    def claims_named(self) -> frozenset[ClaimPath]:
+        """The claims that conditions name."""
+        return frozenset(path for rule in self.rules if rule.when is not None for path in rule.when.claims)
 
     @cached_property
     def limits(self) -> Mapping[RuleId, Rate]:

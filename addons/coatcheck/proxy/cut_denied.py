@@ -54,7 +54,7 @@ def _may_go_on(policy: Policy, exchange: Exchange, verified: Verified) -> bool:
         return False
     now = utc_now()
     try:
-        caller = match_identity(policy.identities, policy.issuers, verified, now=now)
+        caller = match_identity(policy.identities, policy.issuers, verified, now=now, named=policy.claims_named)
     except Refusal:
         return False
     is_same = caller.name == exchange.caller.name

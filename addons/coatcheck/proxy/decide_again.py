@@ -35,7 +35,9 @@ async def decide_again(
         server = policy.servers.get(exchange.server.name)
         if server != exchange.server:
             raise changed("the policy's server changed while the call was held", exchange)
-        exchange.caller = match_identity(policy.identities, policy.issuers, caller.verified, now=now)
+        exchange.caller = match_identity(
+            policy.identities, policy.issuers, caller.verified, now=now, named=policy.claims_named
+        )
     if (reading := inspect_flow(flow, exchange, relay)) is not None:
         await reading
     decision = decide_exchange(exchange)

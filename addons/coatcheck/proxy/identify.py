@@ -189,7 +189,7 @@ class Identify:
         key = (policy.sha256, token_id, now.toordinal())
         known, caller = self._callers.get(key, (None, None))
         if caller is None or known is not verified:  # an issuer may give two tokens one `jti`
-            caller = match_identity(policy.identities, policy.issuers, verified, now=now)
+            caller = match_identity(policy.identities, policy.issuers, verified, now=now, named=policy.claims_named)
             if len(self._callers) >= _REMEMBERED:
                 self._callers.clear()
             self._callers[key] = verified, caller
