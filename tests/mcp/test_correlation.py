@@ -9,7 +9,6 @@ from coatcheck.mcp.correlation import (
     MAX_EVENTS,
     MAX_OPEN,
     MAX_SESSIONS,
-    MAX_STATES,
     AskedOfClient,
     Conversation,
     Correlation,
@@ -120,24 +119,6 @@ def test_an_id_of_two_kinds_of_request_tells_nothing() -> None:
         assert said.open["1"] is None
 
 
-def test_a_state_is_for_the_caller_and_the_call_it_was_given_for() -> None:
-    known = Correlation()
-    known.give_state(MINE, "sealed", "tools/call", "refund")
-    assert known.knows_state(MINE, "sealed", "tools/call", "refund")
-    assert not known.knows_state(MINE, "sealed", "tools/call", "delete")
-    assert not known.knows_state(MINE, "sealed", "prompts/get", "refund")
-    assert not known.knows_state(MINE, "sealed2", "tools/call", "refund")
-    assert not any(known.knows_state(other, "sealed", "tools/call", "refund") for other in OTHERS.values())
-
-
-@given(st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3), st.text(max_size=3)), min_size=2, max_size=2))
-def test_no_two_calls_share_a_state(calls) -> None:
-    known = Correlation()
-    (state, method, name), other = calls
-    known.give_state(MINE, state, method, name)
-    assert known.knows_state(MINE, *other) == ((state, method, name) == other)
-
-
 @given(st.lists(st.tuples(st.sampled_from(["ask", "open", "event"]), st.integers(0, 600)), max_size=900))
 def test_memory_is_bounded_whatever_is_said(steps) -> None:
     said = Conversation()
@@ -152,11 +133,3 @@ def test_memory_is_bounded_whatever_is_said(steps) -> None:
     assert len(said.asked) <= MAX_ASKED
     assert len(said.open) <= MAX_OPEN
     assert len(said.events) <= MAX_EVENTS
-
-
-def test_states_are_bounded_too() -> None:
-    known = Correlation()
-    for number in range(MAX_STATES + 1):
-        known.give_state(MINE, str(number), "tools/call", "x")
-    assert not known.knows_state(MINE, "0", "tools/call", "x")
-    assert known.knows_state(MINE, "1", "tools/call", "x")

@@ -331,6 +331,80 @@ def test_a_state_comes_back_from_the_caller_and_for_the_call_it_was_given_for(ta
     assert reason(talk.post, *modern(requestState="sealed"), caller="other", subject="repo:2") == ("unknown-state", 400)
 
 
+ACCEPT, DECLINE = {"action": "accept", "content": {"ok": True}}, {"action": "decline"}
+CREATED = {"role": "assistant", "content": {"type": "text", "text": "hi"}, "model": "m"}
+
+
+@pytest.mark.parametrize("state", [None, "sealed"])
+def test_an_answer_that_came_with_a_retry_is_a_call_of_what_was_asked(talk, state) -> None:
+    asked = input_required({"method": "elicitation/create", "params": {}}, state=state)
+    talk.relay.read_answer(talk.post(*modern()), "tools/call", asked)
+    more = {} if state is None else {"requestState": state}
+    retried = talk.post(*modern(inputResponses={"0": ACCEPT}, **more))
+    assert [call.method for call in retried.calls] == ["tools/call", "elicitation/create"]
+    assert retried.calls[1].params == {"result": ACCEPT}
+    assert [one.id for one in retried.calls] == [1, None]
+    again = talk.post(*modern(inputResponses={"0": DECLINE}, **more))  # its answer was lost
+    assert len(again.calls) == 2
+
+
+def test_an_answer_that_nobody_asked_for_does_not_leave(talk) -> None:
+    def left(made) -> object:
+        return json.loads(made.inspected.body)["params"]["inputResponses"]
+
+    ask = {"method": "elicitation/create", "params": {}}
+    assert left(talk.post(*modern(inputResponses={"0": ACCEPT}))) == {}
+    talk.relay.read_answer(talk.post(*modern()), "tools/call", input_required(ask, state="sealed"))
+    both = {"0": ACCEPT, "extra": ACCEPT}
+    made = talk.post(*modern(inputResponses=both, requestState="sealed"))
+    assert left(made) == {"0": ACCEPT}
+    assert (made.calls[0].params["inputResponses"], len(made.calls)) == ({"0": ACCEPT}, 2)
+    assert made.inspected.value == json.loads(made.inspected.body)
+    assert left(talk.post(*modern(inputResponses=both))) == {}  # asked with a state, and it did not come back
+    assert left(talk.post(*modern(inputResponses=both, name="delete"))) == {}
+    assert left(talk.post(*modern(inputResponses=both), caller="other", subject="repo:2")) == {}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        pytest.param(CREATED, id="sampling for elicitation"),
+        pytest.param({"roots": []}, id="roots for elicitation"),
+        pytest.param(ACCEPT | {"model": "m"}, id="both"),
+        pytest.param({}, id="neither"),
+        pytest.param("accept", id="no object"),
+        pytest.param(None, id="null"),
+    ],
+)
+def test_an_answer_of_another_kind_than_was_asked_for_is_refused(talk, response) -> None:
+    ask = {"method": "elicitation/create", "params": {}}
+    talk.relay.read_answer(talk.post(*modern()), "tools/call", input_required(ask))
+    assert reason(talk.post, *modern(inputResponses={"0": response})) == ("response-not-accepted", 400)
+    assert len(talk.post(*modern(inputResponses={"0": ACCEPT})).calls) == 2
+
+
+@pytest.mark.parametrize("responses", [None, [], "x"])
+def test_answers_that_are_no_object_are_refused(talk, responses) -> None:
+    assert reason(talk.post, *modern(inputResponses=responses)) == ("response-not-accepted", 400)
+
+
+@pytest.mark.parametrize("told", ["tasks/get", "notification"])
+def test_an_answer_to_what_a_task_asked_is_a_call_too(talk, told) -> None:
+    begin_task(talk, "2026-07-28")
+    asks = {"a": {"method": "elicitation/create", "params": {}}}
+    state = {"taskId": "t-1", "status": "input_required", "inputRequests": asks}
+    if told == "notification":
+        talk.relay.streamed(talk.post(*modern()), {"jsonrpc": "2.0", "method": "notifications/tasks", "params": state})
+    else:
+        answered = {"jsonrpc": "2.0", "id": 1, "result": state}
+        talk.relay.read_answer(talk.post(*about("2026-07-28", "tasks/get")), "tasks/get", answered)
+    message, headers = about("2026-07-28", "tasks/update")
+    message["params"]["inputResponses"] = {"a": ACCEPT, "b": ACCEPT}
+    made = talk.post(message, headers)
+    assert [call.method for call in made.calls] == ["tasks/update", "elicitation/create"]
+    assert json.loads(made.inspected.body)["params"]["inputResponses"] == {"a": ACCEPT}
+
+
 # -- tasks ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """What belongs to whom in a conversation with a server: sessions, stream events, what the server asked the client.
 
-Law: a session, an event id, a request of the server and a request state belong to the caller they were given to, on
-the server that gave them; for anybody else they do not exist.
+Law: a session, an event id and a request of the server belong to the caller they were given to, on the server that
+gave them; for anybody else they do not exist.
 Law: what a server asked is answered at most once, and only what was asked.
 Law: memory is bounded for each caller on each server, so that no caller can push out what belongs to another; what
 was pushed out no longer exists. Nothing here outlives the process: clients begin anew (404, basic/transports).
@@ -21,7 +21,6 @@ MAX_OPEN = 256
 """Requests of a client whose answer may come on another stream, in one conversation."""
 MAX_EVENTS = 256
 """The last events that a client may resume after, in one conversation."""
-MAX_STATES = 1024
 
 
 class Peers(NamedTuple):
@@ -99,7 +98,6 @@ class _Kept:
 
     sessions: OrderedDict[str, Conversation] = field(default_factory=OrderedDict)
     sessionless: Conversation = field(default_factory=Conversation)
-    states: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
 
 
 class Correlation:
@@ -137,14 +135,6 @@ class Correlation:
             del self._owners[peers.server, session_id]
             del self._of(peers).sessions[session_id]
 
-    def give_state(self, peers: Peers, state: str, method: str, name: str | None) -> None:
-        """Notes a `requestState` (2026-07-28, multi-round-trip) that the server gave for this call."""
-        _keep(self._of(peers).states, _digest(state, method, name or ""), None, MAX_STATES)
-
-    def knows_state(self, peers: Peers, state: str, method: str, name: str | None) -> bool:
-        """Whether the server gave this state to this caller, for a call of the same thing."""
-        return _digest(state, method, name or "") in self._of(peers).states
-
     def learn_versions(self, server: str, versions: tuple[str, ...]) -> None:
         """Notes what a server says it supports (`server/discover`)."""
         self._versions[server] = versions
@@ -166,7 +156,6 @@ def _keep[K, V](where: OrderedDict[K, V], key: K, value: V, most: int) -> None:
         where.popitem(last=False)
 
 
-def _digest(*parts: str) -> bytes:
-    """Texts of a server may be long, and states may hold data: neither is kept."""
-    joined = "".join(f"{len(part)}:{part}" for part in parts)
-    return hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _digest(event_id: str) -> bytes:
+    """A server's event ids may be long."""
+    return hashlib.blake2b(event_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -54,8 +54,8 @@ def decide_exchange(exchange: Exchange) -> Decision:
 
 def _told(decision: Deny, exchange: Exchange) -> Mapping[str, Json] | None:
     """The denial in its rule's style. A batch is refused as one: no result of a tool could answer it."""
-    if len(exchange.calls) == 1:
-        call = exchange.calls[0]
+    if exchange.inspected is not None and exchange.inspected.kind != "batch":
+        call = exchange.calls[0]  # what follows are the client's answers that came with it
         if call.method != "tools/call":
             return None
         return told_of_tool(decision.style, call.name, decision.message, is_stateless=is_stateless(exchange))

@@ -14,7 +14,7 @@ from functools import partial
 
 from mitmproxy import http
 
-from coatcheck.errors import INVALID_PARAMS, INVALID_REQUEST, SERVER_FAILED, Refusal
+from coatcheck.errors import INVALID_REQUEST, SERVER_FAILED, Refusal
 from coatcheck.exchange import Exchange
 from coatcheck.mcp.answers import error_message
 from coatcheck.mcp.call import Call, Json
@@ -23,6 +23,7 @@ from coatcheck.mcp.inspect import Inspected, inspect_post, settle_answers
 from coatcheck.mcp.legacy_sse import LegacyStreams
 from coatcheck.mcp.methods import FIRST_STATELESS, METHODS, VERSIONS
 from coatcheck.mcp.request_ids import is_request_id
+from coatcheck.mcp.rounds import Rounds
 from coatcheck.mcp.tasks import TaskOrigin, Tasks, filter_tasks, made_task
 from coatcheck.policy.decide import decide, may_ask, may_see
 from coatcheck.policy.decision import Allow
@@ -32,8 +33,6 @@ LAST_EVENT = "last-event-id"
 _SESSION_ID = re.compile(r"[!-~]{1,512}")
 _ASKED = frozenset({"jsonrpc", "id", "method", "params"})
 _TASK_ANSWERS = frozenset({"tasks/get", "tasks/result", "tasks/update"})
-_STATEFUL = frozenset({"tools/call", "prompts/get", "resources/read"})
-"""The methods that may be answered with `input_required` (2026-07-28, basic/patterns/mrtr)."""
 
 
 class Relay:
@@ -43,6 +42,7 @@ class Relay:
         self._clock = clock
         self._known = Correlation()
         self._tasks = Tasks()
+        self._rounds = Rounds()
         self.streams: LegacyStreams[Exchange] = LegacyStreams()
         self.on_denied: Callable[[Exchange, Refusal, str], None] = lambda _exchange, _refusal, _method: None
         """Called where a server asked what no rule lets it ask, with the method that it asked."""
@@ -105,14 +105,7 @@ class Relay:
             read = settle_answers(read, take)
         exchange.made_task = self._tasks.check(peers_of(exchange), read.calls, read.value)
         self._check_tool(exchange, read.calls)
-        for call in read.calls:
-            state = call.params.get("requestState")
-            if not isinstance(state, str) or call.method not in _STATEFUL or not is_stateless(exchange):
-                continue
-            if not self._known.knows_state(peers_of(exchange), state, call.method, call.name):
-                message = "the request state is not one that was given for this call"
-                raise Refusal("unknown-state", message, code=INVALID_PARAMS)
-        return read
+        return self._rounds.take(peers_of(exchange), read, has_states=is_stateless(exchange))
 
     def _check_tool(self, exchange: Exchange, calls: Sequence[Call]) -> None:
         """What a task says is its tool's answer: refused where no rule would let the caller call the tool now."""
@@ -164,8 +157,13 @@ class Relay:
         if "id" in message:
             return self._asked(exchange, message)
         params = message.get("params")
-        is_own = self._tasks.passes(peers_of(exchange), message)
-        return message if is_own and (not isinstance(params, dict) or self._allows_input(exchange, params)) else None
+        if not self._tasks.passes(peers_of(exchange), message):
+            return None
+        if isinstance(params, dict):
+            if not self._allows_input(exchange, params):
+                return None
+            self._rounds.give(peers_of(exchange), None, params)
+        return message
 
     def method_of(self, exchange: Exchange, message: dict[str, Json]) -> str | None:
         """The method that a response answers; None where nothing with its id was asked."""
@@ -204,10 +202,8 @@ class Relay:
         if method == "tasks/list":
             owns = partial(self._tasks.owns, peers_of(exchange))
             message = {**message, "result": filter_tasks(result, owns)}
-        state = result.get("requestState")
-        if isinstance(state, str):
-            for call in exchange.calls:
-                self._known.give_state(peers_of(exchange), state, call.method, call.name)
+        about = next((call for call in exchange.calls if call.id is not None), None)
+        self._rounds.give(peers_of(exchange), about, result)
         return message
 
     def _allows_input(self, exchange: Exchange, asking: dict[str, Json]) -> bool:
