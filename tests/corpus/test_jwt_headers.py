@@ -1,16 +1,20 @@
 """A token's header chooses nothing but one of its issuer's own keys, and every token has one spelling."""
 
+import base64
 import hashlib
 import hmac
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tokens import Key, Party, accepted, b64, refused, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
 
 MALFORMED = "token-malformed"
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of the group of P-256 (SEC 2 2.4.2): no number of a signature reaches it."""
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +185,8 @@ def test_a_shared_secret_in_a_key_set_verifies_nothing(ground, parties) -> None:
 EXTENSIONS = {
     "compressed": '"zip":"DEF"',
     "nested": '"cty":"JWT"',
+    "nested, they say": '"cty":["JWT"]',
+    "nested in nothing": '"cty":null',
     "a claim": '"iss":"https://else.example"',
     "unknown": '"crit":["exp2"],"exp2":1',
     "empty": '"crit":[]',
@@ -231,6 +237,26 @@ def test_a_key_of_another_issuer_is_not_looked_at(ground, parties) -> None:
     accepted(ground, odd.token())
     refused(ground, key.sign(json.dumps(odd.header()), json.dumps(ec.claims())), "unknown-key")
     refused(ground, key.sign(json.dumps(ec.header()), json.dumps(ec.claims())), "bad-signature")
+
+
+@pytest.mark.attack("JWT-31")
+def test_a_token_whose_payload_is_a_token_is_refused(ground, parties) -> None:
+    party = parties["ec"]
+    token = party.token()
+    accepted(ground, token)
+    for payload in (token, json.dumps(token)):
+        refused(ground, party.raw(payload=payload), "token-malformed")
+
+
+@pytest.mark.attack("JWT-32")
+def test_a_signature_in_another_form_is_refused(ground, parties) -> None:
+    token = parties["ec"].token()
+    content, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    r, s = int.from_bytes(raw[:32]), int.from_bytes(raw[32:])
+    accepted(ground, token)
+    for form in (encode_dss_signature(r, s), raw[32:] + raw[:32], bytes(1) + raw, raw[:32] + ORDER.to_bytes(32)):
+        refused(ground, f"{content}.{b64(form)}", "bad-signature")
 
 
 @pytest.mark.attack("JWT-32")

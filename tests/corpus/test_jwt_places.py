@@ -13,6 +13,8 @@ from tokens import Party, accepted, b64, present, refused, running
 pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
 
 MALFORMED = "token-malformed"
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of the group (SEC 2 2.4.2)."""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,28 @@ def test_every_use_of_a_token_is_recorded_under_one_id(ground, parties) -> None:
         accepted(ground, token, kind=kind)
     ids = {record["caller"]["token_id"] for record in ground.journal()[before:] if record["kind"] == "request"}
     assert len(ids) == 1
+
+
+def turned(token: str) -> str:
+    """The same token with the other signature that is as good: anybody can make it of the first (SEC 1 4.1.4)."""
+    content, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    return f"{content}.{b64(raw[:32] + (P256_ORDER - int.from_bytes(raw[32:])).to_bytes(32))}"
+
+
+@pytest.mark.attack("JWT-26")
+@pytest.mark.parametrize("claims", [{}, {"jti": ...}], ids=["with an id", "without an id"])
+def test_a_token_with_its_other_signature_is_the_same_token(ground, parties, claims) -> None:
+    before = len(ground.journal())
+    token = parties["plain"].token(**claims)
+    for shown in (token, turned(token)):
+        accepted(ground, shown)
+    ids = {record["caller"]["token_id"] for record in ground.journal()[before:] if record["kind"] == "request"}
+    assert len(ids) == 1
+    once = parties["once"].token(**claims)
+    with ground.watch("proxy"):
+        assert exchange(ground, once)[0] == 200
+        assert exchange(ground, turned(once))[1]["reason"] == "token-replayed"
 
 
 def exchange(ground: Ground, token: str) -> tuple[int, dict]:
@@ -163,6 +187,17 @@ def test_the_user_name_before_a_token_does_not_matter(ground, parties, user) -> 
     with ground.watch("proxy", refusals=0, arrive=1), ground.client() as client:
         line = f"Proxy-Authorization: Basic {credential}"
         assert client.outcome(ground.get(ground.rest_url(), line, token=False)).status == 200
+
+
+@pytest.mark.attack("JWT-40")
+@pytest.mark.parametrize("written", ["{}:", "{}", "{}:x-oauth-basic", "ci:x:{}", ":ci:{}", "ci: {}", "ci:{}:"])
+def test_a_token_that_is_not_all_of_the_password_is_refused_and_goes_nowhere(ground, parties, written) -> None:
+    token = parties["plain"].token()
+    line = f"Proxy-Authorization: Basic {base64.b64encode(written.format(token).encode()).decode()}"
+    with ground.watch("proxy"), ground.client() as client:
+        reply = client.outcome(ground.get(ground.rest_url(), line, token=False))
+        denied(reply, 401, MALFORMED)
+    assert token.rpartition(".")[2].encode() not in reply.body
 
 
 @pytest.mark.attack("JWT-40")

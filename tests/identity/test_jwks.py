@@ -36,6 +36,15 @@ def test_a_set_of_more_keys_than_an_issuer_has_is_refused(signer):
 
 
 @pytest.mark.parametrize(
+    ("exponent", "used"), [(3, True), (65537, True), (2**64 - 1, True), (1, False), (4, False), (2**64 + 1, False)]
+)
+def test_an_rsa_exponent_is_neither_trivial_nor_costly(signers, exponent, used):
+    e = base64.urlsafe_b64encode(exponent.to_bytes(9)).decode().rstrip("=")
+    members = [signers["RS256"].jwk(e=e, kid="odd"), signers["ES256"].jwk(kid="good")]
+    assert [key.kid for key in read_jwks(published(*members))] == ["odd"] * used + ["good"]
+
+
+@pytest.mark.parametrize(
     ("alg", "fitting"),
     [
         ("ES256", {"ES256"}),

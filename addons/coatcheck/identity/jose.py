@@ -80,8 +80,8 @@ def _check_members(header: Mapping[str, Json]) -> None:
         raise _malformed(f"the token's header carries {name}, and no extension is understood")
     for name in sorted(names & _ENCRYPTED):
         raise _malformed(f"the token's header carries {name}, as that of an encrypted token does")
-    content = header.get("cty")
-    if isinstance(content, str) and content.lower().removeprefix("application/") == "jwt":
+    content = header.get("cty", "")
+    if not isinstance(content, str) or content.lower().removeprefix("application/") == "jwt":
         raise _malformed("the token holds another token")
 
 

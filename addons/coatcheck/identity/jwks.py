@@ -23,6 +23,8 @@ type AllowedPublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
 """A longer one makes a signature slow to verify and no safer."""
+MAX_EXPONENT_BITS = 64
+"""A longer one does the same: 65537 is what keys have."""
 
 MAX_KEYS = 100
 """Of one set: more are not an issuer's, and each costs time to read."""
@@ -90,7 +92,8 @@ def _usable(jwk: Mapping[str, Json]) -> PublishedKey | None:
         return None
     # A JWK with a private half makes a private key, which is none of these.
     if isinstance(key, RSAPublicKey):
-        return PublishedKey(kid, alg, key) if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS else None
+        is_quick = key.key_size <= MAX_RSA_BITS and key.public_numbers().e.bit_length() <= MAX_EXPONENT_BITS
+        return PublishedKey(kid, alg, key) if is_quick and key.key_size >= MIN_RSA_BITS else None
     if isinstance(key, EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey):
         return PublishedKey(kid, alg, key)
     return None
