@@ -43,6 +43,7 @@ from coatcheck.policy.model import Policy
 from coatcheck.proxy import console, dispatch, lockdown, messages, read_answer
 from coatcheck.proxy.authority import check_authority
 from coatcheck.proxy.authorize import Authorize
+from coatcheck.proxy.close_after import CloseAfter
 from coatcheck.proxy.cut_changed import CutChanged
 from coatcheck.proxy.cut_denied import CutDenied
 from coatcheck.proxy.cut_revoked import CutRevoked
@@ -173,6 +174,7 @@ def build(settings: Settings) -> Parts:
         cut_denied,
         record,
         ReleaseRequest(exchanges),
+        CloseAfter(exchanges),
     ]
     cut_revoked = CutRevoked(live, exchanges, tunnels, sessions, hang_up.cut)
     used, note = UsedTokens(engine), _note("issued", journal)

@@ -172,6 +172,8 @@ class Tunnel:
     """Set where the tunnel is relayed unopened, by its own verdict."""
     trace: TokenTrace | None = None
     """Of the token it was opened with."""
+    has_unread_name: bool = False
+    """Whether the TLS in it has a server name that is no name."""
 
 
 type Tunnels = WeakKeyDictionary[object, Tunnel]

@@ -110,6 +110,27 @@ def test_a_policed_header_in_two_spellings_is_refused(ground, lines) -> None:
         denied(client.outcome(ground.post(more=lines)), (400, 401))
 
 
+LAST = ["close", "Close", "keep-alive, close", "close,TE"]
+
+
+@pytest.mark.attack("HTTP-43", "HTTP-34")
+@pytest.mark.parametrize("listed", LAST)
+@pytest.mark.parametrize("tool", ["get_order", "delete_order"], ids=["allowed", "denied"])
+def test_what_comes_behind_the_last_request_of_a_connection_is_not_read(ground, listed, tool) -> None:
+    arrive = 1 if tool == "get_order" else 0
+    with ground.watch(refusals=1 - arrive, arrive=arrive), ground.tunnel() as client:
+        last = ground.post(call(tool), more=[f"Connection: {listed}"])
+        assert client.outcome(last + ground.post(call("get_order", call_id="hidden"))).headers["connection"] == "close"
+        assert client.is_ended()
+
+
+@pytest.mark.attack("HTTP-43", "HTTP-34")
+def test_what_comes_behind_any_other_request_is(ground) -> None:
+    with ground.watch(refusals=0, arrive=2), ground.tunnel() as client:
+        client.send(ground.post(more=["Connection: keep-alive, closer"]) + ground.post())
+        assert [client.read().status, client.read().status] == [200, 200]
+
+
 FORWARDING = [
     "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port",
     "X-Forwarded-Prefix", "X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Access-Token",

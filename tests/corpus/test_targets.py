@@ -1,7 +1,11 @@
 """The target is what the client connected to, in one spelling; whatever says otherwise is refused."""
 
+import socket
+from contextlib import suppress
+
 import pytest
 from ground import denied, wait_until
+from OpenSSL import SSL
 from raw import call, head, proxy_authorization
 
 pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
@@ -62,6 +66,100 @@ def test_another_tls_name_than_the_host_connected_to_is_misdirected(ground, name
         assert client.connect(ground.token()).status == 200
         client.start_tls(name)
         denied(client.outcome(ground.post()), 421)
+
+
+CONNECT_HOSTS = {
+    "another": ("evil.example", 421),
+    "another at the port": ("evil.example:{port}", 421),
+    "another port": ("localhost:1", 421),
+    "the address": ("127.0.0.1:{port}", 421),
+    "none in it": ("", 400),
+    "a list": ("localhost:{port}, evil.example", 400),
+}
+
+
+@pytest.mark.attack("HTTP-11")
+@pytest.mark.parametrize(("host", "status"), CONNECT_HOSTS.values(), ids=CONNECT_HOSTS)
+def test_connect_with_the_host_header_of_another_opens_nothing(ground, host, status) -> None:
+    with ground.watch(), ground.client() as client:
+        denied(connect_as(ground, client, f"Host: {host.format(port=ground.api.port)}"), status)
+
+
+@pytest.mark.attack("HTTP-11")
+@pytest.mark.parametrize(
+    "lines", [["Host: localhost"], ["Host: LOCALHOST.:{port}"], []], ids=["no port", "dot", "none"]
+)
+def test_connect_with_its_own_host_header_or_none_opens_a_tunnel(ground, lines) -> None:
+    with ground.watch(refusals=0, arrive=1), ground.client() as client:
+        assert connect_as(ground, client, *[line.format(port=ground.api.port) for line in lines]).status == 200
+        assert client.start_tls().outcome(ground.post()).status == 200
+
+
+def connect_as(ground, client, *lines: str):
+    client.send(head(f"CONNECT {ground.api.authority} HTTP/1.1", *lines, proxy_authorization(ground.token())))
+    return client.read(is_connect=True)
+
+
+UNREADABLE = [b"localho..", b"local ost", b"localhos\xff", b"*ocalhost", b"localhos/", b"xn--a-ab."]
+
+
+@pytest.mark.attack("HTTP-13", "HTTP-14")
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_tls_name_that_cannot_be_read_is_not_taken_for_none(ground, name) -> None:
+    with ground.watch(), ground.client() as client:
+        assert client.connect(ground.token()).status == 200
+        denied(within_tls(ground, client, name, ground.post()), 421, "misdirected")
+
+
+@pytest.mark.attack("HTTP-14")
+def test_the_same_hello_with_the_right_name_arrives(ground) -> None:
+    with ground.watch(refusals=0, arrive=1), ground.client() as client:
+        assert client.connect(ground.token()).status == 200
+        assert within_tls(ground, client, b"localhost", ground.post()).status == 200
+
+
+def within_tls(ground, client, name: bytes, message: bytes):
+    """What `message` is answered within TLS with these bytes for a server name: OpenSSL itself takes any."""
+    tls = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+    tls.set_tlsext_host_name(name)
+    tls.set_connect_state()
+    client.sock = Within(client.sock, tls)
+    return client.outcome(message)
+
+
+class Within:
+    """A socket within pyOpenSSL's TLS: as much of one as a `RawClient` needs."""
+
+    def __init__(self, sock: socket.socket, tls: SSL.Connection) -> None:
+        self._sock, self._tls = sock, tls
+
+    def sendall(self, data: bytes) -> None:
+        self._until_done(lambda: self._tls.sendall(data))
+
+    def recv(self, size: int) -> bytes:
+        return self._until_done(lambda: self._tls.recv(size))
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _until_done(self, step):
+        while True:
+            try:
+                done = step()
+            except SSL.WantReadError:
+                self._flush()
+                data = self._sock.recv(65536)
+                if not data:
+                    raise EOFError("the gateway closed the connection") from None
+                self._tls.bio_write(data)
+            else:
+                self._flush()
+                return done
+
+    def _flush(self) -> None:
+        with suppress(SSL.WantReadError):
+            while True:
+                self._sock.sendall(self._tls.bio_read(65536))
 
 
 @pytest.mark.attack("HTTP-14")

@@ -118,6 +118,7 @@ def test_what_is_not_exactly_the_placeholder_is_left_alone(stock: Stock, server:
         pytest.param(request(("Mcp-Name", P)), id="Mcp name"),
         pytest.param(request(("Cookie", b"s=" + P)), id="cookie"),
         pytest.param(request((P.decode(), "x")), id="a header's name"),
+        pytest.param(request((P.decode().title(), "x")), id="a header's name in capitals"),
         pytest.param(request(("X-Other", basic(b"u:" + P))), id="Basic in another header"),
         pytest.param(request(path=b"/mcp/" + P), id="path"),
         pytest.param(request(path=b"/mcp?other=" + P), id="query"),
@@ -130,6 +131,14 @@ def test_a_placeholder_out_of_place_is_refused(stock: Stock, server: MakeServer,
     assert swapped(request(("Authorization", P)), server(), snapshot) == request(("Authorization", VALUE))
     refusal = refused(outgoing, server(), snapshot)
     assert (refusal.reason, refusal.status, refusal.code) == ("placeholder-out-of-place", 403, POLICY_DENIED)
+
+
+def test_a_placeholder_with_capitals_is_no_headers_name_either(vault: Vault, server: MakeServer, now: datetime) -> None:
+    vault.set("token", Secret(VALUE), (HEADER,), placeholder="ghp_TOKEN", now=now)
+    snapshot = vault.snapshot()
+    assert swapped(request(("Authorization", "ghp_TOKEN")), server(), snapshot) == request(("Authorization", VALUE))
+    for name in ("ghp_TOKEN", "X-ghp_TOKEN"):
+        assert refused(request((name, "x")), server(), snapshot).reason == "placeholder-out-of-place"
 
 
 def test_a_cookie_that_is_named_is_a_place(stock: Stock, server: MakeServer) -> None:

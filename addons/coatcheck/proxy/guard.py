@@ -32,6 +32,9 @@ from coatcheck.proxy.legacy_sse import Streams, server_of_endpoint
 from coatcheck.proxy.verify_server import verified_connection
 from coatcheck.settings import Reverse
 
+_SERVER_NAME = 0
+"""The TLS extension (RFC 6066 section 3)."""
+
 
 class Guard:
     """First stage: opens the exchange, or refuses what is not a plain request to a declared server."""
@@ -66,8 +69,17 @@ class Guard:
         exchange.target = Target("https", host, port)
         if not servers_at(exchange.policy, host, port):
             raise _unknown(exchange.target)
+        named = exchange.headers.get("host")  # some clients leave it out, and some its port
+        if named is not None and parse_authority(named, default_port=port) != (host, port):
+            raise _misdirected("the Host header is not the host connected to")
         self._tunnels[flow.client_conn] = Tunnel(host, port)
         flow.request.data.host = host
+
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        """Notes a server name that mitmproxy cannot read: it would go on as if there were none."""
+        tunnel, hello = self._tunnels.get(data.context.client), data.client_hello
+        if tunnel is not None and hello.sni is None and any(kind == _SERVER_NAME for kind, _ in hello.extensions):
+            tunnel.has_unread_name = True
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """The head as a target and headers by name."""
@@ -118,7 +130,7 @@ class Guard:
             target = Target(request.scheme, _as_spelt(request.data.host), request.port)
         else:
             target = Target(request.scheme, tunnel.host, tunnel.port)
-            if client.sni is not None and canonical_host(client.sni) != tunnel.host:
+            if tunnel.has_unread_name or (client.sni is not None and canonical_host(client.sni) != tunnel.host):
                 raise _misdirected("the TLS server name is not the CONNECT host")
         default = 443 if target.scheme == "https" else 80
         if "host" not in exchange.headers:

@@ -159,18 +159,21 @@ class _Planner:
 
     def in_head(self, injected: Binding | None) -> Iterator[tuple[str, Binding]]:
         """Every placeholder in the headers and the path, with the binding that lets it be there."""
-        headers = [(name.lower(), value, basic_pair(value) or b"") for name, value in self._outgoing.headers]
+        # a name means the same in lower case, but a placeholder may have other letters
+        spelt_twice = ((b"%s %s" % (name.lower(), name), value) for name, value in self._outgoing.headers)
+        headers = [(spelt, value, basic_pair(value) or b"") for spelt, value in spelt_twice]
         head = b"\n".join([self._outgoing.path, *(text for header in headers for text in header)])
         seen = self._snapshot.placeholders_in(head)
         if not seen:
             return
         replaced = _place_replaced(injected)
-        for name, value, pair in headers:
+        for spelt, value, pair in headers:
+            name = spelt.partition(b" ")[0]
             for placeholder, secret in seen.items():
-                is_here = placeholder in value or placeholder in pair or placeholder in name
+                is_here = placeholder in value or placeholder in pair or placeholder in spelt
                 if is_here and name != replaced.get("header"):
                     binding = self._binding(secret)
-                    yield secret, self._in_place(secret, binding, binding.header, name, outside=placeholder in name)
+                    yield secret, self._in_place(secret, binding, binding.header, name, outside=placeholder in spelt)
         path, query = split_path(self._outgoing.path)
         for placeholder, secret in seen.items():
             if placeholder in path:
