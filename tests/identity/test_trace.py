@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coatcheck.identity.trace import TokenTrace
+from coatcheck.identity.trace import PART, TokenTrace
 from story.issuer import Issuer
 
 FORMS = {
@@ -72,6 +72,14 @@ def test_whatever_characters_are_escaped_in_whatever_way(data) -> None:
 @given(st.binary(), st.text("abc", min_size=86, max_size=86))
 def test_any_bytes_can_be_looked_through(data, signature) -> None:
     assert not TokenTrace.of(f"e.e.{signature}").is_in(data)
+
+
+@pytest.mark.parametrize("before", [0, PART - 200, PART, 2 * PART - 1300, 3 * PART - 90])
+@pytest.mark.parametrize("form", ["percent twice", "entities, escaped", "JSON in JSON"])
+def test_wherever_in_a_long_body_it_stands(tokens, before, form) -> None:
+    data = b"%" * before + FORMS[form](tokens[0]).encode() + b"\\" * PART
+    assert TokenTrace.of(tokens[0]).is_in(data)
+    assert not TokenTrace.of(tokens[1]).is_in(data)
 
 
 def test_a_trace_is_no_token_and_shows_nothing(tokens) -> None:

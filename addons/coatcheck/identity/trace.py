@@ -18,6 +18,10 @@ SECOND = 32
 """Where the second piece begins: both lie within one line of 64 characters of base64, so that only one can be cut."""
 MAX_LAYERS = 4
 """How often what is escaped is read: one way inside another."""
+PART = 16 * 1024
+"""Bytes of which the escapes are read at a time: a regular expression holds up every thread until it comes back."""
+OVERLAP = 4 * 1024
+"""Bytes of the next part that are read too: no piece takes more, however it is escaped."""
 
 _ESCAPE = re.compile(
     rb"%([2-7][0-9A-Fa-f])"
@@ -39,28 +43,36 @@ class TokenTrace:
     """Of one token (RFC 7515 section 7.1). Shows nothing of itself."""
 
     pieces: tuple[bytes, ...] = field(repr=False)
+    needles: tuple[bytes, ...] = field(repr=False)
+    """What the pieces come to in each form; made once, as a tunnel has many requests."""
 
     @classmethod
     def of(cls, token: str) -> Self:
         """The trace of a token in its compact form; of what is none, a trace that is found nowhere."""
         signature = token.rpartition(".")[2].encode("ascii", "replace")
         pieces = (signature[:PIECE], signature[SECOND : SECOND + PIECE])
-        return cls(tuple(piece for piece in pieces if len(piece) == PIECE))
+        pieces = tuple(piece for piece in pieces if len(piece) == PIECE)
+        return cls(pieces, tuple(_needles(pieces)))
 
     def is_in(self, data: bytes) -> bool:
         """Whether the token is in these bytes."""
-        if not self.pieces:
+        if not self.needles:
             return False
-        needles = tuple(self._needles())
-        return any(needle in layer for layer in _layers(data) for needle in needles)
+        if any(needle in data for needle in self.needles):
+            return True
+        if b"\\" not in data and b"%" not in data and b"&" not in data:
+            return False
+        parts = (data[at : at + PART + OVERLAP] for at in range(0, len(data), PART))
+        return any(needle in layer for part in parts for layer in _layers(part) for needle in self.needles)
 
-    def _needles(self) -> Iterator[bytes]:
-        first = self.pieces[0]
+
+def _needles(pieces: tuple[bytes, ...]) -> Iterator[bytes]:
+    for first in pieces[:1]:
         yield first
         yield from (first.hex().encode(), first.hex().upper().encode())
         yield first.decode().encode("utf-16-le")[:-1]  # so it is in UTF-16 of the other order too
-        for piece in self.pieces:
-            yield from _base64(piece)
+    for piece in pieces:
+        yield from _base64(piece)
 
 
 def _base64(piece: bytes) -> Iterator[bytes]:
@@ -72,16 +84,13 @@ def _base64(piece: bytes) -> Iterator[bytes]:
 
 
 def _layers(data: bytes) -> Iterator[bytes]:
-    """The data, and what it says once its escapes are read, again and again.
+    """What the data says once its escapes are read, again and again.
 
     Backslashes are taken out only of what is looked at: each may be the beginning of an escape that is read next.
     """
-    yield data
     for _ in range(MAX_LAYERS):
         if b"\\" in data:
             yield data.replace(b"\\", b"")
-        elif b"%" not in data and b"&" not in data:
-            return
         if _ESCAPE.search(data) is None:
             return
         yield (data := _ESCAPE.sub(_read, data))
