@@ -50,8 +50,8 @@ class TokenTrace:
     def of(cls, token: str) -> Self:
         """The trace of a token in its compact form; of what is none, a trace that is found nowhere."""
         signature = token.rpartition(".")[2].encode("ascii", "replace")
-        pieces = (signature[:PIECE], signature[SECOND : SECOND + PIECE])
-        pieces = tuple(piece for piece in pieces if len(piece) == PIECE)
+        cut = (signature[:PIECE], signature[SECOND : SECOND + PIECE])
+        pieces = tuple(piece for piece in cut if len(piece) == PIECE)
         return cls(pieces, tuple(_needles(pieces)))
 
     def is_in(self, data: bytes) -> bool:
