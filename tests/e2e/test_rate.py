@@ -51,3 +51,22 @@ def test_a_held_call_counts_when_it_is_approved_and_nobody_is_asked_in_vain(fres
         assert approved.finish().error is None
         assert refund("R-3").finish().error["data"]["reason"] == "rate-limited"
     assert [done["tool"] for done in fresh.executed()] == ["refund_order"]
+
+
+def test_an_approval_is_no_way_around_the_limit_of_a_rule_that_allows(fresh) -> None:
+    text = fresh.policy.read_text()
+    limited = "  - {id: few, who: [group:ci], server: shop, tools: [refund_order], effect: allow, limit: 1/d}\n"
+    fresh.policy.write_text(text.replace("rules:\n", f"rules:\n{limited}", 1))
+    where = ("--state", str(fresh.state), "--policy", str(fresh.policy))
+    with fresh.gateway() as gateway:
+
+        def refund(order: str) -> Pipeline:
+            arguments = json.dumps({"order_id": order, "amount": 5})
+            return fresh.start_pipeline("call", "refund_order", arguments, gateway=gateway, token=fresh.token())
+
+        first = refund("R-1")
+        fresh.cli("approvals", "approve", wait_for_approval(fresh, gateway, "R-1")["id"], *where)
+        assert first.finish().error is None
+        error = refund("R-2").finish().error
+    assert (error["data"]["reason"], error["data"]["rule"]) == ("rate-limited", "few")
+    assert len(fresh.executed()) == 1

@@ -137,6 +137,16 @@ def test_a_batch_takes_the_strictest_of_its_calls():
     assert batch("get", "delete", "merge").reason == "no-rule"
 
 
+def test_every_rule_that_permits_a_call_counts_it_once_for_each_call():
+    rules = [rule("reads", tools=("get_*",)), rule("all", tools=("*",)), rule("asks", "approve", tools=("pay",))]
+    assert decided(rules, tool("pay")).counted == ("all", "asks")  # an approval is no way around the limit of `all`
+    assert decided(rules, tool("get_order")).counted == ("all", "reads")
+    batch = decide(policy(*rules), CI, SHOP, [tool("pay"), tool("get_order"), tool("get_order")], now=NOW)
+    assert isinstance(batch, Hold)
+    assert sorted(batch.counted) == ["all", "all", "all", "asks", "reads", "reads"]
+    assert decided([*rules, rule("not", tools=("pay",), shadow=True)], tool("pay")).counted == ("all", "asks")
+
+
 def test_a_condition_narrows_its_rule():
     own = compile_condition('args.owner + "/" + args.repo == caller.claims.repository')
     rules = [rule("merges", tools=("merge",), when=own)]

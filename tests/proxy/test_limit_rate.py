@@ -33,9 +33,11 @@ def asked(exchanges):
         exchange.caller = Caller(name, "ci", "sub", "id", None)
         exchange.server = SHOP
         exchange.inspected = Inspected((Call("mcp", "tools/call", "get"),) * calls, b"", "request", None, (1,))
-        exchange.decision = Allow(tuple(map(RuleId, rules)))
+        exchange.decision = Allow(tuple(map(RuleId, rules)), tuple(map(RuleId, rules)) * calls)
         if held:
-            exchange.decision = Hold(exchange.decision.rules, ("desk",), 1, timedelta(minutes=1))
+            exchange.decision = Hold(
+                (RuleId("asks"),), ("desk",), 1, timedelta(minutes=1), None, exchange.decision.counted
+            )
         if observed is not None:
             exchange.observes, exchange.observed, exchange.decision = True, observed, Allow()
         exchanges[flow] = exchange
@@ -89,7 +91,7 @@ def test_what_is_held_is_counted_when_it_is_approved_and_refused_before_where_no
 
 def test_where_nothing_is_enforced_what_is_over_is_noted(asked, exchanges):
     for expected in (Allow, Allow, Deny):
-        asked(observed=Allow((RuleId("reads"),)))
+        asked(observed=Allow((RuleId("reads"),), (RuleId("reads"),)))
         assert isinstance(list(exchanges.values())[-1].observed, expected)
     (*_, last) = exchanges.values()
     assert (last.observed.reason, last.observed.rules) == ("rate-limited", ("reads",))

@@ -7,6 +7,7 @@ Law: what `may_see` hides, `decide` denies for every argument.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
@@ -119,9 +120,10 @@ def _decide_one(rules: ServerRules, caller: Caller, server: Server, call: Call, 
     if not permits:
         return _unpermitted(caller, server, what)
     approvals = [rule for rule in permits if rule.effect == "approve"]
+    ids = tuple(rule.id for rule in permits)
     if approvals:
-        return held_by(approvals)
-    return Allow(tuple(rule.id for rule in permits))
+        return replace(held_by(approvals), counted=ids)  # an approval is no way around the limit of a rule that allows
+    return Allow(ids, ids)
 
 
 def _denied_by(denies: list[Rule], caller: Caller, server: Server, what: Asked) -> Deny:
@@ -148,21 +150,24 @@ def _strictest(decisions: list[Decision]) -> Decision:
     """Of a batch: the first deny; else the most demanding hold, with the rules of all; else all allowed."""
     holds: list[Hold] = []
     rules: dict[RuleId, None] = {}
+    counted: list[RuleId] = []
     for decision in decisions:
         match decision:
             case Deny():
                 return decision
             case Hold():
                 holds.append(decision)
+                counted += decision.counted
             case Allow():
                 rules.update(dict.fromkeys(decision.rules))
+                counted += decision.counted
             case _:
                 assert_never(decision)
     if not holds:
-        return Allow(tuple(sorted(rules)))
+        return Allow(tuple(sorted(rules)), tuple(counted))
     asking = min(holds, key=lambda hold: (-hold.quorum, hold.expires, hold.rules))
     ids = tuple(sorted({rule for hold in holds for rule in hold.rules}))
-    return Hold(ids, asking.reviewers, asking.quorum, asking.expires, asking.message)
+    return Hold(ids, asking.reviewers, asking.quorum, asking.expires, asking.message, tuple(counted))
 
 
 def _may_see_template(rules: ServerRules, caller: Caller, template: str) -> bool:

@@ -1,6 +1,10 @@
-"""A decision is data: `Allow`, `Hold` or `Deny`, with the rules that made it."""
+"""A decision is data: `Allow`, `Hold` or `Deny`, with the rules that made it.
 
-from dataclasses import dataclass
+`counted`: what the limits of rules count (`limit`): each rule that permits, allowing or asking for approval, once for
+each call that it permits.
+"""
+
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from coatcheck.policy.model import DenyStyle, RuleId
@@ -11,6 +15,7 @@ class Allow:
     """The request may go; `rules` is empty only for the handshake and lists."""
 
     rules: tuple[RuleId, ...] = ()
+    counted: tuple[RuleId, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,7 @@ class Hold:
     quorum: int
     expires: timedelta
     message: str | None = None
+    counted: tuple[RuleId, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,23 +45,24 @@ class RateLimits:
     def __init__(self) -> None:
         self._buckets: dict[Claimed, Bucket] = {}
 
-    def take(self, claims: Iterable[Claimed], number: int, *, now: float) -> tuple[Claimed, float] | None:
-        """Takes `number` tokens for every claim; None where there are enough.
+    def take(self, claims: Mapping[Claimed, int], *, now: float) -> tuple[Claimed, float] | None:
+        """Takes as many tokens for every claim as it says; None where there are enough.
 
         Else the claim that lacks most and the seconds until there will be enough (infinite for more than fit in).
         """
         buckets = self._at(claims, now)
-        lacking = _lacking(buckets, number)
+        lacking = _lacking(buckets, claims)
         if lacking is not None:
             return lacking
-        self._buckets |= {claim: replace(bucket, tokens=bucket.tokens - number) for claim, bucket in buckets.items()}
+        left = {claim: replace(bucket, tokens=bucket.tokens - claims[claim]) for claim, bucket in buckets.items()}
+        self._buckets |= left
         if len(self._buckets) > MAX_BUCKETS:
             self._let_go(now)
         return None
 
-    def look(self, claims: Iterable[Claimed], number: int, *, now: float) -> tuple[Claimed, float] | None:
+    def look(self, claims: Mapping[Claimed, int], *, now: float) -> tuple[Claimed, float] | None:
         """What `take` would say; takes nothing."""
-        return _lacking(self._at(claims, now), number)
+        return _lacking(self._at(claims, now), claims)
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -76,8 +77,8 @@ class RateLimits:
         self._buckets = {claim: bucket for claim, bucket in left.items() if bucket.tokens < claim.rate.count}
 
 
-def _lacking(buckets: Mapping[Claimed, Bucket], number: int) -> tuple[Claimed, float] | None:
-    waits = {claim: _wait(bucket, claim.rate, number) for claim, bucket in buckets.items()}
+def _lacking(buckets: Mapping[Claimed, Bucket], claims: Mapping[Claimed, int]) -> tuple[Claimed, float] | None:
+    waits = {claim: _wait(bucket, claim.rate, claims[claim]) for claim, bucket in buckets.items()}
     longest = max(waits, key=waits.__getitem__, default=None)
     return None if longest is None or waits[longest] <= 0 else (longest, waits[longest])
 

@@ -1,18 +1,21 @@
 """LimitRate: a rule's `limit`, for each caller and server.
 
+Law: every rule that permits a call counts it, also one that allows what another asks an approval for; the limit that is
+used up first is the one that holds.
 Law: what is over a limit is refused before anyone is asked and before anything is journaled as sent. What must be
 approved is counted once it is, before its approval is used up: to ask costs nothing, and waits for nobody in vain.
 Buckets are this process's own: several gateways allow as many times as much.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 
 from mitmproxy import http
 
 from coatcheck.errors import TOO_MANY, Refusal
 from coatcheck.exchange import Exchange, Exchanges
-from coatcheck.policy.decision import Hold
+from coatcheck.policy.decision import Deny, Hold
 from coatcheck.policy.rate import Claimed, RateLimits
 from coatcheck.proxy.observe import deny
 
@@ -31,14 +34,14 @@ class LimitRate:
         if exchange is None or exchange.decision is None or flow.response or flow.error or not flow.live:
             return
         if isinstance(exchange.decision, Hold):
-            over = self._limits.look(_claims(exchange), len(exchange.calls), now=self._clock())
+            over = self._limits.look(_claims(exchange), now=self._clock())
             self._refuse(exchange, over)
         else:
             self.count(exchange)
 
     def count(self, exchange: Exchange) -> None:
-        """Takes one a call from the limits of the rules that permit it; raises `Refusal` where one is used up."""
-        self._refuse(exchange, self._limits.take(_claims(exchange), len(exchange.calls), now=self._clock()))
+        """Takes one a call from the limits of every rule that permits it; raises `Refusal` where one is used up."""
+        self._refuse(exchange, self._limits.take(_claims(exchange), now=self._clock()))
 
     @staticmethod
     def _refuse(exchange: Exchange, over: tuple[Claimed, float] | None) -> None:
@@ -59,13 +62,14 @@ class LimitRate:
         deny(exchange, refusal)
 
 
-def _claims(exchange: Exchange) -> list[Claimed]:
+def _claims(exchange: Exchange) -> Counter[Claimed]:
     limits = exchange.policy.limits
     if not limits:
-        return []
+        return Counter()
     assert exchange.caller is not None
     assert exchange.server is not None
     decision = exchange.observed or exchange.decision
     assert decision is not None
     caller, server = exchange.caller.name, exchange.server.name
-    return [Claimed(caller, server, rule, limits[rule]) for rule in decision.rules if rule in limits]
+    counted = () if isinstance(decision, Deny) else decision.counted
+    return Counter(Claimed(caller, server, rule, limits[rule]) for rule in counted if rule in limits)
