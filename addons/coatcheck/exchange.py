@@ -117,6 +117,8 @@ class Exchange:
     shadow: Decision | None = None
     """What would have been decided if the shadow rules acted, where that is something else."""
     approval: str | None = None
+    given_up: bool = False
+    """Its client cancelled it before it was released."""
     swap: SwapPlan | None = None
     writing: Writing | None = None
     release: Release | None = None

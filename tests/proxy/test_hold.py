@@ -16,7 +16,7 @@ from coatcheck.approvals.model import ApprovalError, Vote
 from coatcheck.approvals.store import ApprovalStore
 from coatcheck.control.metrics import Metrics
 from coatcheck.errors import JournalError, Refusal
-from coatcheck.exchange import Exchange, ExchangeId
+from coatcheck.exchange import Digest, Exchange, ExchangeId, Writing
 from coatcheck.http.target import Target
 from coatcheck.identity.caller import Caller
 from coatcheck.journal.read import records
@@ -30,6 +30,7 @@ from coatcheck.proxy.hold import HoldCall
 from coatcheck.proxy.inspect import inspect_flow
 from coatcheck.proxy.mask import Maskers
 from coatcheck.proxy.relay import Relay
+from coatcheck.proxy.release import ReleaseRequest
 from coatcheck.state import StateDirectory
 
 POLICY = """
@@ -136,6 +137,13 @@ class Desk:
     async def vote(self, flow: http.HTTPFlow, verdict: str = "approve", person: str = "deputy") -> None:
         now = datetime.now(UTC)
         await self.hold.vote(self.exchanges[flow].approval, Vote("desk", person, verdict, now))
+
+    async def release(self, flow: http.HTTPFlow) -> None:
+        """The last stage, for a request whose record is on disk."""
+        written = asyncio.get_running_loop().create_future()
+        written.set_result(1)
+        self.exchanges[flow].writing = Writing(Digest(b"d"), written)
+        await ReleaseRequest(self.exchanges).request(flow)
 
     def state_of(self, flow: http.HTTPFlow) -> str:
         return self.approvals.get(self.exchanges[flow].approval).state
@@ -441,6 +449,54 @@ async def test_a_vote_that_comes_with_the_cancellation_does_not_send_the_call(de
     for held in desk.hold._held:
         held.settle("approved")
     assert (await refused(task)).reason == "approval-withdrawn"
+
+
+@pytest.mark.parametrize("step", ["find_or_ask", "use"])
+async def test_a_cancellation_that_comes_while_the_approval_is_stored_stops_the_call(desk, step) -> None:
+    """Both steps wait for the disk: before the call is held, and after it was approved."""
+    flow, loop = desk.flow(call()), asyncio.get_running_loop()
+    stored, told = getattr(desk.approvals, step), []
+
+    async def cancel() -> None:
+        told.append((await refused(asyncio.create_task(desk.hold.request(desk.flow(cancelled()))))).reason)
+
+    def cancelled_meanwhile(*arguments, **more) -> object:
+        asyncio.run_coroutine_threadsafe(cancel(), loop).result()
+        return stored(*arguments, **more)
+
+    setattr(desk.approvals, step, cancelled_meanwhile)
+    task = await desk.held(flow)
+    if step == "find_or_ask":
+        assert (await refused(task)).reason == "approval-withdrawn"
+        assert desk.state_of(flow) == "withdrawn"
+    else:
+        await desk.vote(flow)
+        await asyncio.wait_for(task, 5)
+        assert (await refused(asyncio.create_task(desk.release(flow)))).reason == "held-call-cancelled"
+        assert desk.exchanges[flow].release is None
+    assert told == ["held-call-cancelled"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "left", "wanted still", "released before"])
+async def test_a_call_that_was_approved_is_not_sent_where_its_client_gave_it_up_meanwhile(desk, how) -> None:
+    flow = desk.flow(call())
+    task = await desk.held(flow)
+    await desk.vote(flow)
+    await asyncio.wait_for(task, 5)
+    if how == "released before":
+        await desk.release(flow)
+    match how:
+        case "cancelled":
+            await refused(asyncio.create_task(desk.hold.request(desk.flow(cancelled()))))
+            assert (await refused(asyncio.create_task(desk.release(flow)))).reason == "held-call-cancelled"
+        case "left":
+            flow.client_conn.state = ConnectionState.CLOSED
+            assert (await refused(asyncio.create_task(desk.release(flow)))).reason == "client-left"
+        case "wanted still":
+            await desk.release(flow)
+        case _:
+            await desk.hold.request(desk.flow(cancelled()))  # the server has the call: it hears of its end too
+    assert (desk.exchanges[flow].release is not None) is (how in ("wanted still", "released before"))
 
 
 async def test_shutting_down_answers_what_is_held_and_keeps_the_question(desk) -> None:

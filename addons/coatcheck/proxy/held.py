@@ -22,8 +22,6 @@ class Held:
     state: ApprovalState = "pending"
     has_left: bool = False
     was_edited: bool = False
-    was_cancelled: bool = False
-    """Its client left, and said so; it may still read the answer, and goes on."""
 
     def settle(self, state: ApprovalState) -> None:
         """Ends the wait."""

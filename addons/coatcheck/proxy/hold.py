@@ -80,8 +80,10 @@ class HoldCall:
         if exchange is None or flow.response or flow.error or not flow.live:
             return
         if exchange.is_notification and (given_up := self._given_up(flow, exchange)) is not None:
-            given_up.has_left = given_up.was_cancelled = True
-            given_up.settle("pending")
+            given_up.given_up = True
+            for held in self._held:
+                if self._exchanges.get(held.flow) is given_up:
+                    held.settle("pending")
             raise Refusal("held-call-cancelled", "the call was held, and is not sent", status=200)
         if not isinstance(exchange.decision, decisions.Hold):
             return
@@ -89,7 +91,7 @@ class HoldCall:
         approval = await self._ask(exchange, exchange.decision, shown)
         exchange.approval = approval.id
         held = Held(flow, approval, shown, state=approval.state)
-        if approval.state == "pending":
+        if approval.state == "pending" and not exchange.given_up:
             await self._wait(held, exchange)
         if self._live.is_draining:
             raise Refusal(
@@ -163,8 +165,9 @@ class HoldCall:
             let_go(flow)
             self._show(flow)
 
-    def _given_up(self, flow: http.HTTPFlow, exchange: Exchange) -> Held | None:
-        """The held call that this `notifications/cancelled` is about: of the same session, by its exact id.
+    def _given_up(self, flow: http.HTTPFlow, exchange: Exchange) -> Exchange | None:
+        """The call that this `notifications/cancelled` is about: of the same session, by its exact id, and one that had
+        to be held, however far it has come, as long as it is not released.
 
         Where the server gives no sessions, several clients of one caller may use the same ids at once: then it must be
         the only such call from the client's address.
@@ -172,14 +175,14 @@ class HoldCall:
         if exchange.conversation is None or [call.method for call in exchange.calls] != ["notifications/cancelled"]:
             return None
         wanted, found = exchange.calls[0].params.get("requestId"), []
-        for held in self._held:
-            other = self._exchanges.get(held.flow)
-            if other is None or other.conversation is not exchange.conversation or len(other.calls) != 1:
+        is_session = SESSION in exchange.headers or exchange.endpoint is not None
+        for there, other in list(self._exchanges.items()):
+            if other.conversation is not exchange.conversation or not _may_be_given_up(other):
                 continue
+            assert isinstance(there, http.HTTPFlow)
             is_named = type(wanted) is type(other.request_id) and wanted == other.request_id
-            is_session = SESSION in exchange.headers or exchange.endpoint is not None
-            if is_named and (is_session or held.flow.client_conn.peername[0] == flow.client_conn.peername[0]):
-                found.append(held)
+            if is_named and (is_session or there.client_conn.peername[0] == flow.client_conn.peername[0]):
+                found.append(other)
         return found[0] if len(found) == 1 else None
 
     async def watch(self) -> None:
@@ -253,9 +256,9 @@ class HoldCall:
     async def _conclude(self, held: Held, exchange: Exchange) -> None:
         """Turns the state into passage, used up exactly once, or a refusal."""
         approval, now = held.approval, utc_now()
-        if held.has_left:
+        if held.has_left or exchange.given_up:
             await self._withdraw(approval)
-            if held.was_cancelled:
+            if exchange.given_up:
                 raise refusal_for(approval, "withdrawn")
             raise Refusal("client-left", "the client left while its call was held", status=499, approval=approval.id)
         if held.state == "pending" and _utc(approval.expires_at) <= now:
@@ -303,6 +306,12 @@ class HoldCall:
         """Journals the approval as it stands now, with every vote: some are cast where no journal is at hand."""
         current = await asyncio.to_thread(self._approvals.get, approval.id)
         await self._journal.append("approval", approval_record(event=event, approval=current or approval))
+
+
+def _may_be_given_up(exchange: Exchange) -> bool:
+    is_held = exchange.approval is not None or isinstance(exchange.decision, decisions.Hold)
+    is_under_way = exchange.release is None and exchange.refusal is None and not exchange.finished
+    return is_held and is_under_way and len(exchange.calls) == 1
 
 
 def calls_digest(exchange: Exchange) -> str:
