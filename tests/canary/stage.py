@@ -1,25 +1,28 @@
 """The real gateway under mitmweb before two echoing servers, each with a secret of its own alphabet."""
 
-import http.client
-import json
 import secrets
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
+from console import PASSWORD, Console
 from echo import Echo, Order, call
 from raw import RawClient, Reply
 
 from story.certificates import make_authority
 from story.issuer import Issuer
-from story.processes import Gateway, run_cli
+from story.processes import Gateway, free_port, run_cli
 
 AUDIENCE = "https://gateway.canary.example"
-PASSWORD = "console-password"
 KINDS = ("plain", "odd")
+NAMES = ("mcp", "api", "notes")
+
+type Way = Literal["proxy", "reverse"]
+WAYS: tuple[Way, ...] = ("proxy", "reverse")
 
 POLICY = """
 coatcheck: 1
@@ -50,7 +53,10 @@ def _policy(issuer: str, ca: Path, ports: dict[str, int]) -> str:
 
 
 class Stage:
-    """A context manager; `values` and `echoes` are by kind: `plain` letters and digits, `odd` what is escaped."""
+    """A context manager; `values` and `echoes` are by kind: `plain` letters and digits, `odd` what is escaped.
+
+    `console` is mitmweb for the thread that made this; `urls` the port of the gateway URL of each server.
+    """
 
     def __init__(self, folder: Path, *more: str) -> None:
         self.folder = folder
@@ -59,6 +65,7 @@ class Stage:
             "plain": f"sk-live-{secrets.token_hex(16)}".encode(),
             "odd": f"""sk/L{secrets.token_hex(2)}+="<Q>& Z'w\\{secrets.token_hex(3)}/m+c=4""".encode(),
         }
+        self.urls = {f"{name}-{kind}": free_port() for name in NAMES for kind in KINDS}
         self._more = more
         self._stack = ExitStack()
 
@@ -77,49 +84,35 @@ class Stage:
             self.gateway = stack.enter_context(
                 Gateway(
                     self.policy, self.state, output=self.folder / "gateway.out", form="mitmweb",
-                    more=("--set", f"web_password={PASSWORD}", "--set", "termlog_verbosity=debug", *self._more),
+                    more=(*self._settings(), *self._more),
                 )
             )  # fmt: skip
+            self.console = stack.enter_context(Console(self.gateway))
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stack.__exit__(*error)  # type: ignore[arg-type]  # handed on as it came
 
+    def _settings(self) -> Iterator[str]:
+        urls = ",".join(f"{name}=127.0.0.1:{port}" for name, port in self.urls.items())
+        for setting in (f"web_password={PASSWORD}", "termlog_verbosity=debug", f"coatcheck_reverse={urls}"):
+            yield from ("--set", setting)
+
     def _make_state(self) -> None:
         run_cli("init", "--state", str(self.state)).check_returncode()
         for kind, value in self.values.items():
-            where = [word for name in ("mcp", "api", "notes") for word in ("--server", f"{name}-{kind}")]
+            where = [word for name in NAMES for word in ("--server", f"{name}-{kind}")]
             command = ("vault", "set", kind, *where, "--state", str(self.state))
             run_cli(*command, stdin=value.decode() + "\n").check_returncode()
 
-    def caller(self, kind: str) -> "Caller":
+    def caller(self, kind: str, way: Way = "proxy") -> "Caller":
         """A client of the servers of that kind, with a good token."""
-        return Caller(self, kind)
+        return Caller(self, kind, way)
 
     def token(self) -> str:
         """A good token of `robot`."""
         return self.issuer.token(audience=AUDIENCE, repository_id="1")
-
-    def console(self, path: str) -> bytes:
-        """What mitmweb shows at a path; empty where it has nothing there."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.gateway.web_port, timeout=20)
-        try:
-            connection.request("GET", path, headers={"Authorization": f"Bearer {PASSWORD}"})
-            response = connection.getresponse()
-            return response.read() if response.status == 200 else b""
-        finally:
-            connection.close()
-
-    def shown(self, *, last: int | None = None) -> Iterator[bytes]:
-        """Everything mitmweb shows: the flows, and the contents of the `last` of them (else all) as bytes and views."""
-        text = self.console("/flows")
-        yield text
-        flows = json.loads(text)
-        for flow in flows[-last:] if last else flows:
-            for message in ("request", "response"):
-                yield self.console(f"/flows/{flow['id']}/{message}/content.data")
-                yield self.console(f"/flows/{flow['id']}/{message}/content/auto.json")
 
     def kept(self) -> Iterator[tuple[str, bytes]]:
         """Every file of the state, and what the gateway printed."""
@@ -132,10 +125,11 @@ class Stage:
 class Caller:
     """A client that keeps its connection as long as it is let, and every byte it heard."""
 
-    def __init__(self, stage: Stage, kind: str) -> None:
+    def __init__(self, stage: Stage, kind: str, way: Way) -> None:
         self._stage = stage
+        self._kind = kind
+        self._way = way
         self._token = stage.token()
-        self._authority = f"localhost:{stage.echoes[kind].port}"
         self._connection: _Listener | None = None
 
     def ask(self, order: Order, *, path: str, **headers: str) -> tuple[Reply, bytes]:
@@ -145,14 +139,15 @@ class Caller:
 
     def send(self, order: Order, *, path: str, **headers: str) -> None:
         """The request of `ask`."""
-        if self._connection is None:
-            self._connection = self._connect()
+        if self._way == "reverse":
+            headers = {"Authorization": f"Bearer {self._token}", **headers}
+        connection = self._connect_for(path)
         body = call() if path == "/mcp" else b""
         method, kind = ("POST", "Content-Type: application/json\r\n") if body else ("GET", "")
-        head = f"{method} {path} HTTP/1.1\r\nHost: {self._authority}\r\n{kind}Content-Length: {len(body)}\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: {connection.authority}\r\n{kind}Content-Length: {len(body)}\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self._connection.heard.clear()
-        self._connection.send(f"{head}X-Echo: {order.text()}\r\n\r\n".encode() + body)
+        connection.heard.clear()
+        connection.send(f"{head}X-Echo: {order.text()}\r\n\r\n".encode() + body)
 
     def receive(self) -> tuple[Reply, bytes]:
         """The answer of `ask`."""
@@ -165,23 +160,43 @@ class Caller:
             self.close()
         return reply, bytes(connection.heard)
 
+    def renew(self) -> None:
+        """Goes on with a new token, on a new connection."""
+        self.close()
+        self._token = self._stage.token()
+
     def close(self) -> None:
         """Ends the connection."""
         if self._connection is not None:
             self._connection.sock.close()
             self._connection = None
 
-    def _connect(self) -> "_Listener":
-        made = _Listener(self._stage.gateway, authority=self._authority)
-        made.heard = bytearray()
-        made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        assert made.connect(self._token).status == 200
-        made.start_tls()
-        return made
+    def _connect_for(self, path: str) -> "_Listener":
+        """The connection to the server of a path: one for all of them, or the one of its gateway URL."""
+        port = self._stage.urls[f"{path.split('/')[1]}-{self._kind}"]
+        authority = f"localhost:{self._stage.echoes[self._kind].port}" if self._way == "proxy" else f"127.0.0.1:{port}"
+        if self._connection is None or self._connection.authority != authority:
+            self.close()
+            at = self._stage.gateway if self._way == "proxy" else _Url(port)
+            self._connection = made = _Listener(at, authority=authority)
+            made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._way == "proxy":
+                assert made.connect(self._token).status == 200
+                made.start_tls()
+        return self._connection
+
+
+@dataclass(frozen=True, slots=True)
+class _Url:
+    """A gateway URL, by its port."""
+
+    port: int
 
 
 class _Listener(RawClient):
-    heard: bytearray
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.heard = bytearray()
 
     def _more(self) -> None:
         before = len(self.buffer)

@@ -5,16 +5,18 @@ import itertools
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from console import Console, Flow, is_whole
 from echo import FRAMINGS, PLACES, Order, Place
 from forms import Watch, forms_of
 from mitmproxy import io
 from mitmproxy.addons.savehar import SaveHar
 from mitmproxy.http import HTTPFlow
-from stage import KINDS, Stage
+from stage import KINDS, WAYS, Caller, Stage, Way
 
 from story.processes import StoryError, run_cli
 
@@ -23,6 +25,9 @@ pytestmark = pytest.mark.e2e
 LAST_SPLIT = 64
 TOKEN_REQUESTS = 2000
 """That a caller makes before it gets itself a new token: those are good for five minutes."""
+CALLERS = 2
+"""That ask at the same time."""
+LOOK_SECONDS = 0.5
 SCENES: list[tuple[Place, str]] = [*((place, "/mcp") for place in PLACES), ("error page", "/api/page")]
 SPLIT_EVERYWHERE = ("raw", "base64", "json lower")
 
@@ -50,30 +55,45 @@ def watch(stage: Stage) -> Watch:
     return Watch(*stage.values.values())
 
 
-@pytest.mark.parametrize("place", ["json", "sse", "error page"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "place", "way"),
+    [
+        *itertools.product(KINDS, ("json", "sse", "error page"), ("proxy",)),
+        *itertools.product(("odd",), ("json", "sse"), ("reverse",)),
+    ],
+)
 def test_mitmweb_shows_none_of_it_while_half_of_it_has_come(
-    stage: Stage, watch: Watch, kind: str, place: Place
+    stage: Stage, watch: Watch, kind: str, place: Place, way: Way
 ) -> None:
-    caller, echo = stage.caller(kind), stage.echoes[kind]
+    caller = stage.caller(kind, way)
     for form, text in forms_of(stage.values[kind]).items():
         order = Order(form, place, "chunked", len(text) // 2, pause=True)
-        caller.send(order, path="/api/page" if place == "error page" else "/mcp")
-        assert echo.paused.wait(10)
-        stage.gateway.wait_for(lambda: json.loads(stage.console("/flows"))[-1].get("response") is not None)
-        during = [watch.sightings(shown) for shown in stage.shown(last=1)]
-        echo.go_on()
-        _, heard = caller.receive()
-        after = [watch.sightings(shown) for shown in stage.shown(last=1)]
-        assert not any(during), form
-        assert not any(after), form
+        during, after, heard = looks(stage, watch, caller, order, kind)
+        assert not during, form
+        assert not after, form
         assert not watch.sightings(heard), form
         assert b"***" in heard
 
 
+def looks(stage: Stage, watch: Watch, caller: Caller, order: Order, kind: str) -> tuple[list[str], list[str], bytes]:
+    """What mitmweb shows of the secret while an answer is paused, what when it is whole, and the client's bytes."""
+    caller.send(order, path="/api/page" if order.place == "error page" else "/mcp")
+    assert stage.echoes[kind].paused.wait(10)
+    stage.gateway.wait_for(lambda: stage.console.flows()[-1].get("response") is not None)
+    during = [name for shown in stage.console.shown(last=1) for name in watch.sightings(shown)]
+    stage.echoes[kind].go_on()
+    _, heard = caller.receive()
+    after = [name for shown in stage.console.shown(last=1) for name in watch.sightings(shown)]
+    return during, after, heard
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_client_gets_it_and_nothing_keeps_it(stage: Stage, watch: Watch, kind: str, tmp_path: Path) -> None:
-    ask_and_look(stage, watch, kind, tmp_path, sample(stage.values[kind]))
+def test_no_client_gets_it_and_nothing_keeps_it(
+    stage: Stage, watch: Watch, kind: str, way: Way, tmp_path: Path
+) -> None:
+    orders = list(sample(stage.values[kind]))[:: 1 if way == "proxy" else 5]
+    assert not ask_and_look(stage, watch, kind, tmp_path, orders, way)
 
 
 @pytest.mark.slow
@@ -81,71 +101,109 @@ def test_no_client_gets_it_and_nothing_keeps_it(stage: Stage, watch: Watch, kind
 def test_no_client_gets_it_and_nothing_keeps_it_at_any_split(
     stage: Stage, watch: Watch, kind: str, tmp_path: Path
 ) -> None:
+    orders = list(everything(stage.values[kind]))
+    before = {flow["id"] for flow in stage.console.flows()}
     with polled(stage, watch) as seen:
-        ask_and_look(stage, watch, kind, tmp_path, everything(stage.values[kind]))
-    assert seen.looks > 10
+        leaks = ask_and_look(stage, watch, kind, tmp_path, orders)
+    assert len(seen.flows - before) == len(orders), "somebody looked at the flow of every request"
+    assert seen.in_flight > 10
     assert not seen.leaks
+    assert not leaks
 
 
-def ask_and_look(stage: Stage, watch: Watch, kind: str, folder: Path, orders: Iterable[tuple[Order, str]]) -> None:
+type Leaks = Counter[tuple[str, str]]
+"""How often something of a secret was seen, by where and by what of it."""
+
+
+def ask_and_look(
+    stage: Stage, watch: Watch, kind: str, folder: Path, orders: Sequence[tuple[Order, str]], way: Way = "proxy"
+) -> Leaks:
     """Asks for each, and looks for the secret at the client, and at the end wherever something is shown or kept."""
-    caller, value = stage.caller(kind), stage.values[kind]
+    value, leaks = stage.values[kind], Counter[tuple[str, str]]()
     before = stage.echoes[kind].received[value]
-    leaks: Counter[tuple[str, str]] = Counter()
-    asked = 0
-    for asked, (order, path) in enumerate(orders, start=1):
-        if asked % TOKEN_REQUESTS == 0:
-            caller.close()
-            caller = stage.caller(kind)
-        reply, heard = caller.ask(order, path=path)
-        assert reply.status == {"location": 302, "error page": 500}.get(order.place, 200), (order, heard)
-        if (order.place, path) != ("error page", "/mcp"):  # there the page is not passed on
-            assert b"***" in heard, (order, heard)
-        leaks.update((str(order), name) for name in watch.sightings(heard))
-    assert stage.echoes[kind].received == {value: before + asked}, "every request must come with the real secret"
+    with ThreadPoolExecutor(CALLERS) as pool:
+        for found in pool.map(lambda n: ask(watch, stage.caller(kind, way), orders[n::CALLERS]), range(CALLERS)):
+            leaks.update(found)
+    assert stage.echoes[kind].received == {value: before + len(orders)}, "every request must come with the real secret"
     leaks.update(
-        (f"mitmweb {n}", name) for n, shown in enumerate(stage.shown(last=50)) for name in watch.sightings(shown)
+        (f"mitmweb {n}", name)
+        for n, shown in enumerate(stage.console.shown(last=50))
+        for name in watch.sightings(shown)
     )
-    leaks.update(("mitmweb's log", name) for name in watch.sightings(stage.console("/events")))
+    leaks.update(("mitmweb's log", name) for name in watch.sightings(stage.console.get("/events")))
     files = Counter(where.rpartition("/")[2].rpartition(".")[2] for where, _ in stage.kept())
     assert files["jsonl"] >= 2
     leaks.update((where, name) for where, data in stage.kept() for name in watch.sightings(data))
     flows = list(exported(stage, kind, folder))
-    assert len(flows) >= asked
+    assert len(flows) >= len(orders)
     har = json.dumps(SaveHar().make_har(flows)).encode()
     shown = b"".join((flow.response.raw_content or b"") for flow in flows if flow.response)
     assert b"***" in shown
     leaks.update(("a flow file", name) for path in folder.iterdir() for name in watch.sightings(path.read_bytes()))
     leaks.update(("the HAR", name) for name in watch.sightings(har))
-    assert not leaks
+    return leaks
+
+
+def ask(watch: Watch, caller: Caller, orders: Sequence[tuple[Order, str]]) -> Leaks:
+    """Asks for each, one after another, as one caller; what of the secret that caller got."""
+    leaks: Leaks = Counter()
+    for asked, (order, path) in enumerate(orders, start=1):
+        if asked % TOKEN_REQUESTS == 0:
+            caller.renew()
+        reply, heard = caller.ask(order, path=path)
+        assert reply.status == {"location": 302, "error page": 500}.get(order.place, 200), (order, heard)
+        if (order.place, path) != ("error page", "/mcp"):  # there the page is not passed on
+            assert b"***" in heard, (order, heard)
+        leaks.update((f"the client, {order}", name) for name in watch.sightings(heard))
+    caller.close()
+    return leaks
 
 
 class Seen:
-    """How often somebody looked into mitmweb, and what of the secrets was there."""
+    """What somebody who kept looking into mitmweb saw: the flows, how many in flight, and what of the secrets."""
 
     def __init__(self) -> None:
-        self.looks = 0
+        self.flows: set[str] = set()
+        self.in_flight = 0
         self.leaks: Counter[str] = Counter()
+
+    def look(self, console: Console, watch: Watch) -> set[str]:
+        """Looks at the list of the flows, and into the last two; returns which of the list are whole."""
+        text = console.get("/flows")
+        flows: list[Flow] = json.loads(text)
+        for shown in (text, *console.contents(flows[-2:])):
+            self.leaks.update(watch.sightings(shown))
+        whole = {flow["id"] for flow in flows if is_whole(flow)}
+        self.flows.update(flow["id"] for flow in flows)
+        self.in_flight += len(flows) - len(whole)
+        return whole
 
 
 @contextlib.contextmanager
 def polled(stage: Stage, watch: Watch) -> Iterator[Seen]:
-    """Looks at mitmweb's flows, and at the contents of the last ones, for as long as this is entered."""
+    """Looks into mitmweb for as long as this is entered, and once more.
+
+    Flows that were whole at two looks are deleted there: a list that grew with every request would be all that the
+    gateway has time for.
+    """
     seen, is_over = Seen(), threading.Event()
 
-    def look() -> None:
-        while not is_over.wait(0.5):
-            for shown in stage.shown(last=2):
-                seen.leaks.update(watch.sightings(shown))
-            seen.looks += 1
+    def keep_looking() -> None:
+        with Console(stage.gateway) as console:
+            whole: set[str] = set()
+            while not is_over.wait(LOOK_SECONDS):
+                before, whole = whole, seen.look(console, watch)
+                for flow_id in before & whole:
+                    console.remove(flow_id)
+            seen.look(console, watch)
 
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        yield seen
-    finally:
-        is_over.set()
-        looking.join()
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(keep_looking)
+        try:
+            yield seen
+        finally:
+            is_over.set()
+            looking.result()
 
 
 def test_a_server_cannot_say_it_in_the_answer_to_a_later_request(tmp_path: Path) -> None:
@@ -203,3 +261,46 @@ def test_a_watch_sees_what_it_watches_for(stage: Stage, watch: Watch) -> None:
             assert watch.sightings(b"<" + text + b">"), name
         assert watch.sightings(value[3:11])
     assert not watch.sightings(b"nothing of it, coat_plain and coat_odd")
+
+
+PLANTS = Path(__file__).parent / "plants"
+
+
+@pytest.fixture
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Stage]]:
+    """Makes a stage whose gateway has a fault: a script after it that changes its code."""
+    with contextlib.ExitStack() as stack:
+        yield lambda name: stack.enter_context(Stage(tmp_path_factory.mktemp(name), "-s", str(PLANTS / f"{name}.py")))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_secret_in_the_flow_of_a_request_in_flight_is_seen(planted: Callable[[str], Stage], way: Way) -> None:
+    stage = planted("swap_in_place")
+    watch, order = Watch(stage.values["plain"]), Order("raw", "json", "chunked", 4, pause=True)
+    during, _, heard = looks(stage, watch, stage.caller("plain", way), order, "plain")
+    assert "raw" in during
+    assert not watch.sightings(heard)
+
+
+def test_a_secret_in_the_flow_of_a_request_is_seen_by_who_keeps_looking(
+    planted: Callable[[str], Stage], tmp_path: Path
+) -> None:
+    stage = planted("swap_in_place")
+    watch = Watch(stage.values["plain"])
+    with polled(stage, watch) as seen:
+        leaks = ask_and_look(stage, watch, "plain", tmp_path, [(Order("raw", "json"), "/mcp")] * 3)
+    assert seen.leaks["raw"]
+    assert {name for where, name in leaks if where.startswith("mitmweb")} >= {"raw"}
+
+
+def test_a_secret_in_an_answer_is_seen_wherever_it_shows(planted: Callable[[str], Stage]) -> None:
+    stage = planted("no_scrub")
+    watch = Watch(stage.values["plain"])
+    caller = stage.caller("plain")
+    _, after, heard = looks(stage, watch, caller, Order("raw", "error page", "chunked", 12, pause=True), "plain")
+    assert watch.sightings(heard)
+    assert "raw" in after
+    caller.close()
+    stage.gateway.stop()
+    kept = {where.rpartition(".")[2] for where, data in stage.kept() if watch.sightings(data)}
+    assert "jsonl" in kept

@@ -141,8 +141,8 @@ REFUSED: list[Way] = [
 
 def in_console(stage: Stage, token: str) -> list[str]:
     watch = watch_for(token)
-    seen = [name for shown in stage.shown(last=4) for name in watch.sightings(shown)]
-    return seen + watch.sightings(stage.console("/events"))
+    seen = [name for shown in stage.console.shown(last=4) for name in watch.sightings(shown)]
+    return seen + watch.sightings(stage.console.get("/events"))
 
 
 @pytest.mark.parametrize("way", ARRIVES, ids=lambda way: way.__name__)
