@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from ground import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
 
@@ -18,12 +19,13 @@ def test_a_head_that_does_not_come_in_time_ends_its_connection_however_it_trickl
     }
     slow |= {name: ground.tunnel() for name in ("half a head in TLS", "a byte at a time in TLS")}
     began = time.monotonic()
+    refused_before = too_slow(ground)
     for name, client in slow.items():
         if "hello" in name:
             assert client.connect(ground.token()).status == 200
             client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
         elif name != "silent":
-            client.send(part)
+            client.send(part.replace(b"http://localhost", b"") if "in TLS" in name else part)
         client.sock.settimeout(0.01)
     ended: dict[str, float] = {}
     while len(ended) < len(slow) and time.monotonic() < began + HEAD_SECONDS + 5:
@@ -41,6 +43,11 @@ def test_a_head_that_does_not_come_in_time_ends_its_connection_however_it_trickl
     assert sorted(ended) == sorted(slow), f"still open: {slow.keys() - ended.keys()}"
     assert max(ended.values()) < HEAD_SECONDS + 5
     ground.is_well()
+    assert wait_until(lambda: too_slow(ground) - refused_before == len(slow)), "each is in the journal"
+
+
+def too_slow(ground) -> int:
+    return [record.get("reason") for record in ground.journal()].count("too-slow")
 
 
 @pytest.mark.attack("HTTP-61")

@@ -102,6 +102,7 @@ class ReadHead:
         if due > loop.time():
             self._clocks[client] = loop.call_at(due, self._ring, client)
         else:
+            self._refused(Refusal("too-slow", "what was due did not come in time", status=408))
             self._cut(client)
 
     # -- the bytes ---------------------------------------------------------------------------------------------
