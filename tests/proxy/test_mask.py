@@ -1,0 +1,102 @@
+"""What a caller gets of a whole answer, and of one event: masked, and otherwise as the server said it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from mitmproxy.test import tflow
+
+from coatcheck.exchange import Exchange, ExchangeId
+from coatcheck.http.target import Target
+from coatcheck.identity.caller import Caller
+from coatcheck.mcp.call import Call
+from coatcheck.mcp.inspect import Inspected
+from coatcheck.pins.books import Books
+from coatcheck.policy.load import load_policy
+from coatcheck.proxy.mask import Mask, Maskers
+from coatcheck.proxy.relay import Relay
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+POLICY = """
+coatcheck: 1
+gateway: {audience: "https://gateway.shop.example"}
+issuers:
+  ci: {issuer: "https://idp.shop.example", algorithms: [ES256]}
+identities:
+  job: {issuer: ci, claims: {repository_id: "1"}}
+servers:
+  shop: {url: "https://shop.example/mcp"}
+  open: {url: "https://open.example/mcp"}
+rules:
+  - {id: reads, who: [job], server: shop, tools: ["get_*"], effect: allow}
+  - {id: opens, who: [job], server: open, tools: ["get_*"], effect: allow}
+masks:
+  - {id: people, server: shop, detect: [email], fields: ["$..ssn"]}
+"""
+TEXT = "ask bob@example.com about é"
+RESULT = {"content": [{"type": "text", "text": TEXT}], "structuredContent": {"ssn": "078051120", "kept": 7}}
+MESSAGE = {"jsonrpc": "2.0", "id": 1, "result": RESULT}
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    path = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    path.write_text(POLICY)
+    return load_policy(path, secrets=frozenset())
+
+
+def answered(policy, body, *, server="shop", is_mcp=True, kind="application/json", status=200):
+    """The body that leaves for one of this type from a server, and the exchange."""
+    flow = tflow.tflow(resp=True)
+    flow.live = True
+    flow.response.status_code = status
+    flow.response.headers["content-type"] = kind
+    exchange = Exchange(ExchangeId("x-1"), policy, 0.0)
+    exchange.target, exchange.server = Target("https", f"{server}.example", 443), policy.servers[server]
+    exchange.is_mcp, exchange.sent = is_mcp, True
+    exchange.headers = {"mcp-protocol-version": "2025-11-25"}
+    exchange.caller = Caller("job", "ci", "repo:1", "token-1", NOW + timedelta(minutes=5))
+    exchange.inspected = Inspected((Call("mcp", "tools/call", "get_order", id=1),), b"", "request", None, (1,))
+    exchange.request_id = 1
+    stage = Mask({flow: exchange}, Maskers(bytes(32)), lambda: NOW, Relay(lambda: NOW), Books())
+    stage.responseheaders(flow)
+    if exchange.streaming:
+        return b"".join(out for piece in (body, b"") for out in flow.response.stream(piece)), exchange
+    flow.response.raw_content = body
+    assert stage.response(flow) is None
+    return flow.response.raw_content, exchange
+
+
+@pytest.mark.parametrize("is_mcp", [True, False], ids=["MCP", "plain HTTP"])
+@pytest.mark.parametrize("kind", ["application/json", "application/problem+json"])
+def test_a_whole_answer_is_masked_where_the_policy_says_so(policy, is_mcp, kind):
+    written = json.dumps(MESSAGE, ensure_ascii=False).encode()
+    body, exchange = answered(policy, written, is_mcp=is_mcp, kind=kind)
+    seen = json.loads(body)
+    assert b"bob@" not in body
+    assert b"078051120" not in body
+    assert "about é" in body.decode()
+    assert (seen["id"], seen["result"]["structuredContent"]["kept"]) == (1, 7)
+    assert exchange.masked
+    open_body, unmasked = answered(policy, written, server="open", is_mcp=is_mcp, kind=kind)
+    assert open_body == written
+    assert not unmasked.masked
+
+
+def test_an_error_of_the_server_is_masked_too(policy):
+    error = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": TEXT, "data": {"ssn": "078051120"}}}
+    body, _ = answered(policy, json.dumps(error).encode(), status=400)
+    assert json.loads(body)["error"]["code"] == -32000
+    assert b"bob@" not in body
+    assert b"078051120" not in body
+    assert answered(policy, json.dumps(error).encode(), server="open", status=400)[0] == json.dumps(error).encode()
+
+
+def test_an_event_of_a_stream_is_masked(policy):
+    stream = b"data: " + json.dumps(MESSAGE).encode() + b"\n\n"
+    body, exchange = answered(policy, stream, kind="text/event-stream")
+    assert b"bob@" not in body
+    assert b"078051120" not in body
+    assert b'"kept":7' in body
+    assert exchange.masked
+    assert b"bob@example.com" in answered(policy, stream, server="open", kind="text/event-stream")[0]
