@@ -111,11 +111,14 @@ def _uri_forms(uri: str) -> set[str]:
     return {uri, unquote(uri)} if "%" in uri else {uri}
 
 
+def _without_parameters(path: str) -> set[str]:
+    """How servers read a path with `;` parameters: keeping them, or dropping them before they decode it, or after."""
+    return {path, _PARAMETER.sub("", path), _DECODED_PARAMETER.sub("", path)} if ";" in path else {path}
+
+
 def _path_forms(path: str) -> set[str]:
     """The spellings that servers commonly take for the same path: decoded, without parameters or a last slash."""
-    forms = {path}
-    if ";" in path:
-        forms |= {_PARAMETER.sub("", path), _DECODED_PARAMETER.sub("", path)}
+    forms = _without_parameters(path)
     if "%" in path:
         forms |= {unquote(form) for form in forms}
     if path.endswith("/"):
@@ -126,10 +129,8 @@ def _path_forms(path: str) -> set[str]:
 def _segments_are_plain(text: str, *, rooted: bool) -> bool:
     """No `.` or `..`, even before a `;` parameter or behind an encoded slash; none empty but the first and last."""
     before_query = text.partition("?")[0]
-    # a server may keep parameters, drop them before it decodes, or after
-    for form in (text, _PARAMETER.sub("", text), _DECODED_PARAMETER.sub("", text)):
-        if not {".", ".."}.isdisjoint(_SLASH.split(form)):
-            return False
+    if any(not {".", ".."}.isdisjoint(_SLASH.split(form)) for form in _without_parameters(text)):
+        return False
     segments = before_query.split("/")
     return all(segments[1:-1]) and (rooted or segments[0] != "" or len(segments) == 1)
 
