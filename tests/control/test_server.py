@@ -83,8 +83,11 @@ class Port:
     def token(self, *groups: str, subject: str = "jane", **claims: object) -> str:
         return self.issuer.token(audience=AUDIENCE, sub=subject, groups=list(groups), **claims)
 
-    async def send(self, path: str, *, token: str | None = None, method: str = "GET", **more: object) -> HTTPResponse:
+    async def send(
+        self, path: str, *, token: str | None = None, method: str = "GET", host: str | None = None, **more: object
+    ) -> HTTPResponse:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        headers |= {} if host is None else {"Host": host}
         request = HTTPRequest(f"http://127.0.0.1:{self.port}{path}", method, headers, **more)
         return await AsyncHTTPClient().fetch(request, raise_error=False)
 
@@ -103,6 +106,27 @@ async def port(issuer, tmp_path):
 
 def reason(response: HTTPResponse) -> str:
     return json.loads(response.body)["error"]["reason"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/approvals", "/nothing"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "localhost.evil.example", "0.0.0.0:{port}", "a b"]
+)
+async def test_who_came_by_a_foreign_name_is_told_nothing(port, path, host) -> None:
+    response = await port.send(path, token=port.token("sre"), host=host.format(port=port.port))
+    assert (response.code, reason(response)) == (421, "misdirected")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:{port}", "[::1]:{port}", "gateway.shop.example"])
+async def test_a_name_of_this_machine_and_the_gateways_own_are_not_foreign(port, host) -> None:
+    assert (await port.send("/readyz", host=host.format(port=port.port))).code == 200
+
+
+async def test_a_health_check_of_http_1_0_needs_no_name(port) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+    writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+    assert (await reader.readline()).split()[1] == b"200"
+    writer.close()
 
 
 async def test_health_says_that_the_loop_turns_and_no_more(port) -> None:

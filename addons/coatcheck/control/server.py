@@ -1,5 +1,6 @@
 """The control port: health, readiness, metrics, and approvals as JSON.
 
+Law: on loopback nothing is said to who came by a foreign name, as a web page does (DNS rebinding).
 Law: `/healthz` and `/readyz` say no more than that; approvals are shown to and decided by reviewers who prove who
 they are with a token of their own, never by the caller.
 """
@@ -12,11 +13,14 @@ from typing import override
 import tornado.httpserver
 import tornado.netutil
 import tornado.web
+from tornado.httputil import HTTPServerRequest
+from tornado.routing import Matcher, Rule
 
 from coatcheck.approvals.model import Approval, ApprovalError, Verdict, Vote, as_json, canonical_id
 from coatcheck.approvals.store import ApprovalStore
 from coatcheck.control.metrics import Metrics
 from coatcheck.errors import CoatcheckError, JournalError, Refusal
+from coatcheck.http.origin import check_loopback_host
 from coatcheck.identity.match import match_reviewers
 from coatcheck.identity.tokens import find_token
 from coatcheck.live import Live, utc_now
@@ -55,6 +59,7 @@ class ControlPort:
             ) from error
         app = tornado.web.Application(
             [
+                Rule(_ForeignName(self.live, host), Misdirected),
                 (r"/healthz", Health),
                 (r"/readyz", Ready, {"port": self}),
                 (r"/metrics", Numbers, {"port": self}),
@@ -72,6 +77,25 @@ class ControlPort:
         """Stops listening."""
         if self._server is not None:
             self._server.stop()
+
+
+class _ForeignName(Matcher):
+    """Matches what came by no name of this machine, where the port is on loopback."""
+
+    def __init__(self, live: Live, listener: str) -> None:
+        self._live = live
+        self._listener = listener
+
+    @override
+    def match(self, request: HTTPServerRequest) -> dict[str, object] | None:
+        host = request.headers.get("Host")
+        if host is None:
+            return None  # HTTP/1.0, as health checks speak it and no browser does
+        try:
+            check_loopback_host(self._listener, host, audience=self._live.policy.audience)
+        except Refusal:
+            return {}
+        return None
 
 
 class _Handler(tornado.web.RequestHandler):
@@ -96,6 +120,14 @@ class NotFound(_Handler):
     @override
     def prepare(self) -> None:
         self.fail(404, "not-found", "nothing is served here")
+
+
+class Misdirected(_Handler):
+    """421."""
+
+    @override
+    def prepare(self) -> None:
+        self.fail(421, "misdirected", "the Host header is not a name of this machine")
 
 
 class Health(_Handler):
