@@ -2,7 +2,10 @@
 
 import json
 import re
+import socket
 import subprocess
+from contextlib import suppress
+from random import Random
 
 import httpx2
 import pytest
@@ -306,3 +309,46 @@ def test_a_bad_gateway_url_refuses_to_start(fresh, reverse, words) -> None:
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# -- bytes that no client sends ----------------------------------------------------------------------------------------
+
+PIECES = [b"\r\n", b"\n", b"\r", b"\0", b":", b" ", b"\t", b",", b'"', b"{", b"}", b"\xff", b"Host: evil.example\r\n",
+          b"Transfer-Encoding: chunked\r\n", b"Content-Length: 0\r\n", b"\\u0067", b"get_order"]  # fmt: skip
+
+
+def mutated(random: Random, data: bytes) -> bytes:
+    """The bytes with one to three places cut, doubled, or with something put in."""
+    for _ in range(random.randint(1, 3)):
+        at, size = random.randrange(len(data)), random.randint(0, 6)
+        middle = random.choice([b"", data[at : at + size] * 2, random.choice(PIECES), random.randbytes(1)])
+        data = data[:at] + middle + data[at + size :]
+    return data
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_however_a_denied_call_is_damaged_it_is_never_executed(cast, url, seed) -> None:
+    random, token = Random(seed), cast.token()  # noqa: S311 - damage, not a key
+
+    def written(tool: str) -> bytes:
+        body = call(tool, {"order_id": "A-1"})
+        lines = (f"Host: 127.0.0.1:{url.port}", f"Authorization: Bearer {token}", "Content-Type: application/json",
+                 "Accept: application/json, text/event-stream", f"Content-Length: {len(body)}")  # fmt: skip
+        return head("POST /mcp HTTP/1.1", *lines) + body
+
+    def deleted() -> list[dict]:
+        return [executed for executed in cast.executed() if executed["tool"] != "get_order"]
+
+    before, answers = deleted(), b""
+    for _ in range(60):
+        with RawClient(type("Port", (), {"port": url.port})()) as client:
+            client.send(mutated(random, written("delete_order")))
+            with suppress(OSError):
+                client.sock.shutdown(socket.SHUT_WR)
+            answers += client.rest()
+    assert deleted() == before
+    assert b"policy-denied" in answers  # some were understood all the same
+    assert b"HTTP/1.1 400" in answers
+    with RawClient(type("Port", (), {"port": url.port})()) as client:
+        client.send(written("get_order"))
+        assert client.read().status in (200, 400)  # the shop decides about a session; the gateway passed it
