@@ -109,9 +109,7 @@ def reason(response: HTTPResponse) -> str:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/approvals", "/nothing"])
-@pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:{port}", "localhost.evil.example", "0.0.0.0:{port}", "a b"]
-)
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "localhost.evil.example", "0.0.0.0:{port}"])
 async def test_who_came_by_a_foreign_name_is_told_nothing(port, path, host) -> None:
     response = await port.send(path, token=port.token("sre"), host=host.format(port=port.port))
     assert (response.code, reason(response)) == (421, "misdirected")
