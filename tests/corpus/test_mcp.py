@@ -234,6 +234,49 @@ def test_what_a_list_says_permits_nothing(ground) -> None:
         denied(sent(ground, call("delete_order", {})), 200, "policy-denied")
 
 
+NOT_ASKED = {
+    "a fraction": b'"id":1.0,"result":{%s}',
+    "null": b'"id":null,"result":{%s}',
+    "true": b'"id":true,"result":{%s}',
+    "none": b'"result":{%s}',
+    "another": b'"id":2,"result":{%s}',
+    "a list": b'"id":[1],"result":{%s}',
+    "a number with a blank": b'"id":"1 ","result":{%s}',
+    "an error beside it": b'"id":1,"error":{"code":1,"message":"x"},"result":{%s}',
+    "an error of another": b'"id":2,"error":{"code":1,"message":"x","data":{%s}}',
+}
+
+
+@pytest.mark.attack("MCP-43")
+@pytest.mark.parametrize("members", NOT_ASKED.values(), ids=NOT_ASKED)
+@pytest.mark.parametrize("form", [b"{%s}", b'[{"jsonrpc":"2.0","id":1,"result":{}},{%s}]'], ids=["alone", "in a list"])
+def test_a_list_with_an_id_that_was_not_asked_is_withheld(ground, members, form) -> None:
+    tools = b'"tools":[{"name":"delete_order","inputSchema":{"type":"object"}}]'
+    with ground.api.answering(saying(response(form % (b'"jsonrpc":"2.0",' + members % tools)))):
+        reply = sent(ground, message("tools/list", {}))
+    denied(reply, 502, "server-failed")
+    assert reply.json["id"] == 1
+    assert b"delete_order" not in reply.body
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        ("200 OK", b'{"jsonrpc":"2.0","id":"1","result":{"tools":[]}}'),
+        ("200 OK", b'{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"x"}}'),
+        ("400 Bad", b'{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"x"}}'),
+        ("403 No", b'{"error":"insufficient_scope"}'),
+    ],
+)
+def test_an_error_that_could_not_know_the_id_arrives_and_so_does_an_id_as_clients_compare_it(
+    ground, status, body
+) -> None:
+    with ground.api.answering(saying(response(body, status=status))):
+        reply = sent(ground, message("tools/list", {}))
+    assert reply.status == int(status[:3])
+    assert reply.json == json.loads(body)
+
+
 @pytest.mark.attack("MCP-47")
 @pytest.mark.parametrize("kind", ["text/html", "application/octet-stream", ""])
 def test_an_answer_of_another_type_is_withheld(ground, kind) -> None:

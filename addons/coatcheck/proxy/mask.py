@@ -140,19 +140,23 @@ class Mask:
     def _cleaned(self, exchange: Exchange, status: int, body: bytes) -> bytes:
         kind = exchange.answer_type
         if _is_json(kind):
-            return self._whole_json(exchange, body)
+            return self._whole_json(exchange, status, body)
         if exchange.is_mcp:
             what = f"the server answered {status} with something that is not JSON"
             raise unreadable("server-failed", what, status=status if status >= 400 else 502)
         return self._whole_text(exchange, body, kind) if exchange.masker else body
 
-    def _whole_json(self, exchange: Exchange, body: bytes) -> bytes:
+    def _whole_json(self, exchange: Exchange, status: int, body: bytes) -> bytes:
         try:
             check_size(body)
             value = parse_json(body)
         except Refusal as refusal:
             what = refusal.message if refusal.reason == "too-complex" else "it is not valid JSON"
             raise unreadable("server-failed", f"the server's answer cannot be read: {what}") from None
+        if exchange.is_mcp and not all(
+            self._relay.is_answer(exchange, one, status) for one in (value if isinstance(value, list) else (value,))
+        ):  # clients take 1.0 for 1: a list with that id would not be filtered
+            raise unreadable("server-failed", "the server answered what was not asked")
         clean = self._clean(exchange, value, body)
         return body if clean is value else dump_json(clean)  # read strictly, it means one thing only
 

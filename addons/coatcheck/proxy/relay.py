@@ -223,6 +223,12 @@ class Relay:
         if asked is not None and task_id is not None and not asked.method.startswith("tasks/"):
             self._tasks.give(peers_of(exchange), task_id, TaskOrigin(asked.exchange, asked.method, asked.name))
 
+    def is_answer(self, exchange: Exchange, message: Json, status: int) -> bool:
+        """Whether one message of an answer that is no stream may be one; errors of HTTP bring JSON of any kind."""
+        if not isinstance(message, dict) or not ("result" in message or ("error" in message and status < 400)):
+            return True
+        return self._is_awaited(exchange, message)
+
     def _is_awaited(self, exchange: Exchange, message: dict[str, Json]) -> bool:
         """A response to what was asked; an error may also name no request (JSON-RPC 2.0 section 5)."""
         if ("result" in message) == ("error" in message):
