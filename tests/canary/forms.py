@@ -67,6 +67,13 @@ FORMS: Mapping[str, Form] = {
     "base64 in lines": lambda value: _json(_in_lines(base64.b64encode(b"key=" + value), 16)),
     "hex lower": lambda value: value.hex().encode(),
     "hex upper": lambda value: value.hex().upper().encode(),
+    "hex colons": lambda value: value.hex(":").encode(),
+    "hex colons upper": lambda value: value.hex(":").upper().encode(),
+    "hex blanks": lambda value: value.hex(" ").encode(),
+    "hex blanks upper": lambda value: value.hex(" ").upper().encode(),
+    "upper case": lambda value: value.upper(),
+    "lower case": lambda value: value.lower(),
+    "percent u": _each(lambda _, byte: f"%u{byte:04X}"),
     "basic pair": lambda value: base64.b64encode(b"robot:" + value),
 }
 

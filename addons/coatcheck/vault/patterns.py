@@ -99,7 +99,8 @@ def patterns_of(credential: Credential) -> Patterns:
         needles[part] = "raw"
         if len(part) >= SHORTEST_ENCODED:
             needles.update(dict.fromkeys(_base64(part), "base64"))
-            needles.update(dict.fromkeys((part.hex().encode(), part.hex().upper().encode()), "hex"))
+            needles.update(dict.fromkeys(_hex(part), "hex"))
+            needles.update(dict.fromkeys((part.upper(), part.lower()), "raw"))
             needles.update(dict.fromkeys(_wide(part), "raw"))
             words.append(Word(part))
             wrapped |= set(_base64(part, BASE64_SIGNS[:2]))
@@ -127,6 +128,13 @@ def _base64(value: bytes, signs: Sequence[tuple[str, str]] = BASE64_SIGNS) -> It
         for inner in {text[first : (offset + len(value)) * 8 // 6], text[first:]}:
             for plus, slash in signs:
                 yield inner.replace("+", plus).replace("/", slash).encode()
+
+
+def _hex(value: bytes) -> Iterator[bytes]:
+    """Base16 (RFC 4648 8) in both cases: in one piece, and byte by byte as tools print it."""
+    for separator in ("", ":", " "):
+        text = value.hex(separator) if separator else value.hex()
+        yield from (text.encode(), text.upper().encode())
 
 
 def _lines(value: bytes) -> Iterator[bytes]:

@@ -147,6 +147,7 @@ def _unit(character: str, raw: bytes) -> Unit:
     escapes = {
         "".join(f"%{byte:02x}" for byte in raw),
         "".join(f"%25{byte:02x}" for byte in raw),
+        "".join(f"%u{utf16[i : i + 2].hex()}" for i in range(0, len(utf16), 2)),
         "".join(f"\\x{byte:02x}" for byte in raw),
         "".join(f"\\\\x{byte:02x}" for byte in raw),
         "".join(f"\\{byte:03o}" for byte in raw),
