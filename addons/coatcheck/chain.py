@@ -40,7 +40,7 @@ from coatcheck.pins.books import Books
 from coatcheck.pins.store import PinStore
 from coatcheck.policy.load import load_policy
 from coatcheck.policy.model import Policy
-from coatcheck.proxy import console, dispatch, lockdown, messages, read_answer
+from coatcheck.proxy import console, dispatch, lockdown, messages, one_write, read_answer
 from coatcheck.proxy.authority import check_authority
 from coatcheck.proxy.authorize import Authorize
 from coatcheck.proxy.close_after import CloseAfter
@@ -239,6 +239,7 @@ class Gateway:
         self_test(parts.exchanges, ctx.options)
         dispatch.install(ctx.master.addons)
         messages.install()
+        one_write.install()
         # the hooks become this addon's own: mitmproxy cannot unload it without asking `done`
         vars(self).update(parts.stages.hooks)
         sys.setswitchinterval(SWITCH_SECONDS)

@@ -1,7 +1,8 @@
 """The journal as the gateway uses it: many callers, one thread that writes, one fsync a batch.
 
 Law: `append` returns only when the record is durable, and raises where it could not be made so.
-Law: the event loop never waits for the disk, and wakes once a batch, however many callers wait.
+Law: the event loop never waits for the disk, and wakes once a batch, however many callers wait; a busy loop's records
+are gathered into larger batches.
 Law: nothing is lost silently. A record nobody waits for is kept and tried again; what had to be given up is
 counted in a `gap` record as soon as the journal can be written again.
 
@@ -21,9 +22,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from coatcheck.errors import JournalError
 from coatcheck.journal.encoding import encode_fields
+from coatcheck.journal.idle import WhenIdle
 from coatcheck.journal.tape import MAX_FILE, Tape
 from coatcheck.mcp.call import Json
 
@@ -34,6 +37,8 @@ MAX_BATCH = 256
 MAX_WAITING = 20_000
 """Records that may wait for the thread, and that may be kept after a failure; more are refused."""
 CLOSE_SECONDS: Final = 5.0
+GATHER_SECONDS: Final = 0.01
+"""How long a loop that is never idle gathers records for one write; see `idle.py`."""
 LATER_SECONDS: Final = 0.05
 """How long a record that nobody waits for may lie in memory."""
 
@@ -72,7 +77,9 @@ class JournalWriter:
         self._tape = Tape(folder, fsync=fsync, write=write, max_file=max_file)
         self._retry_seconds = retry_seconds
         self._queue: deque[_Entry] = deque()
-        self._wake = threading.Event()
+        self._wake = threading.Lock()  # held while there is nothing to wake for
+        self._wake.acquire()
+        self._idle: WeakKeyDictionary[asyncio.AbstractEventLoop, WhenIdle] = WeakKeyDictionary()
         self._gate = threading.Lock()
         self._is_open = False
         self._healthy = False
@@ -118,8 +125,13 @@ class JournalWriter:
 
     def begin(self, kind: str, fields: Mapping[str, Json]) -> asyncio.Future[int]:
         """As `append`, without waiting: the future ends as `append` would. Raises `JournalError` where it is closed."""
-        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[int] = loop.create_future()
         self._enqueue(_Entry(kind, self._encode(fields), waiter))
+        idle = self._idle.get(loop)
+        if idle is None:
+            idle = self._idle[loop] = WhenIdle(loop, self._ring, at_most=GATHER_SECONDS)
+        idle.ask()
         return waiter
 
     def append_later(self, kind: str, fields: Mapping[str, Json]) -> None:
@@ -145,7 +157,7 @@ class JournalWriter:
                 return
             if self._is_open:
                 self._is_open = False
-                self._wake.set()
+                self._ring()
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
             self._healthy = False
@@ -165,8 +177,10 @@ class JournalWriter:
             if len(self._queue) >= MAX_WAITING:
                 raise JournalError("the journal is too far behind", where=str(self._folder))
             self._queue.append(entry)
-        if entry.waiter is not None:
-            self._wake.set()
+
+    def _ring(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is awake
+            self._wake.release()
 
     def _run(self) -> None:
         is_last = False
@@ -184,8 +198,7 @@ class JournalWriter:
 
         A record that nobody waits for does not wake the thread: it goes with the next that somebody does, or soon.
         """
-        self._wake.wait(LATER_SECONDS if self._healthy else self._retry_seconds)
-        self._wake.clear()
+        self._wake.acquire(timeout=LATER_SECONDS if self._healthy else self._retry_seconds)
         batch: list[_Entry] = []
         with contextlib.suppress(IndexError):
             while len(batch) < MAX_BATCH:
@@ -193,7 +206,7 @@ class JournalWriter:
         with self._gate:
             is_last = not self._is_open and not self._queue
         if self._queue or not (self._is_open or is_last):
-            self._wake.set()
+            self._ring()
         return batch, is_last
 
     def _write_batch(self, batch: Sequence[_Entry]) -> None:
