@@ -26,12 +26,12 @@ def bell() -> Bell:
     return Bell()
 
 
-@pytest.fixture
-async def idle(bell):
-    """Of the running loop, which is about to do more work than it has time for."""
+def busy(bell: Bell) -> WhenIdle:
+    """Of the running loop, which has rung for one and has not waited since: until its caller awaits, at least."""
     idle = WhenIdle(asyncio.get_running_loop(), bell, at_most=60)
-    idle.ask()  # the first, at once
+    idle.ask()
     bell.rings = 0
+    bell.has_rung.clear()
     return idle
 
 
@@ -40,21 +40,24 @@ async def test_a_loop_that_has_waited_rings_at_once(bell):
     assert bell.rings == 1
 
 
-async def test_a_loop_that_never_waits_gathers(bell, idle):
+async def test_a_loop_that_never_waits_gathers(bell):
+    idle = busy(bell)
     for _ in range(20):
         idle.ask()
         await asyncio.sleep(0)
     assert bell.rings == 0
 
 
-async def test_what_was_gathered_is_rung_for_before_the_loop_waits(bell, idle):
+async def test_what_was_gathered_is_rung_for_before_the_loop_waits(bell):
+    idle = busy(bell)
     idle.ask()
     assert bell.rings == 0
     await asyncio.to_thread(bell.has_rung.wait, 30)
     assert bell.rings == 1
 
 
-async def test_the_next_after_the_loop_waited_is_rung_for_at_once(bell, idle):
+async def test_the_next_after_the_loop_waited_is_rung_for_at_once(bell):
+    idle = busy(bell)
     idle.ask()
     await asyncio.to_thread(bell.has_rung.wait, 30)
     idle.ask()
@@ -78,7 +81,8 @@ async def test_a_loop_that_was_not_asked_anything_rings_nothing(bell):
     assert bell.rings == 0
 
 
-async def test_two_of_one_loop_both_ring(bell, idle):
+async def test_two_of_one_loop_both_ring(bell):
+    idle = busy(bell)
     other = Bell()
     second = WhenIdle(asyncio.get_running_loop(), other, at_most=60)
     second.ask()
