@@ -174,8 +174,8 @@ class Tunnel:
     """Set where the tunnel is relayed unopened, by its own verdict."""
     trace: TokenTrace | None = None
     """Of the token it was opened with."""
-    has_unread_name: bool = False
-    """Whether the TLS in it has a server name that is no name."""
+    has_good_name: bool | None = None
+    """Whether the TLS in it has no server name, or one that is a name; None before that was looked at."""
 
 
 type Tunnels = WeakKeyDictionary[object, Tunnel]

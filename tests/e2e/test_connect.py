@@ -1,7 +1,7 @@
 """How a tunnel is asked for: without a token, with a bad one, and with one that ends while the tunnel is open."""
 
 import pytest
-from raw import RawClient, call
+from raw import RawClient, call, head, proxy_authorization
 
 pytestmark = pytest.mark.e2e
 
@@ -64,3 +64,19 @@ def test_a_tunnel_whose_token_ends_gets_a_clean_answer_on_its_next_request(stage
     stage.gateway.wait_for(is_over)
     reply = client.post(body)
     assert (reply.status, reply.reason_code, reply.json["id"]) == (401, "token-expired", "mine")
+
+
+def test_a_tunnel_may_be_asked_for_in_http_1_0_as_python_3_11_does(stage, client) -> None:
+    """Its `http.client`, and with it requests and pip, sends no Host either. What comes inside is HTTP/1.1."""
+    client.send(head(f"CONNECT {client.authority} HTTP/1.0", proxy_authorization(stage.token)))
+    assert client.read(is_connect=True).status == 200
+    assert client.start_tls().post(call("get_order", {"order_id": "A-1001"})).status == 200
+    before = stage.cast.executed()
+    client.send(head("POST /mcp HTTP/1.0", f"Host: {client.authority}", "Content-Length: 0"))
+    assert client.read().status == 505
+    assert stage.cast.executed() == before
+
+
+def test_a_tunnel_asked_for_in_http_1_0_needs_a_token(client) -> None:
+    client.send(head(f"CONNECT {client.authority} HTTP/1.0"))
+    assert client.read(is_connect=True).status == 407

@@ -23,6 +23,7 @@ BEFORE_THE_WIRE = [
     "open_tunnel.next_layer",
     "guard.http_connect",
     "guard.requestheaders",
+    "guard.tls_clienthello",
     "guard.server_connect",
     "guard.tls_start_server",
     "identify.http_connect",

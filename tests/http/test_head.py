@@ -68,6 +68,7 @@ def test_a_plain_head_passes(head, place) -> None:
         pytest.param(with_line(b"\tfolded"), "folded-header", id="folded by a tab"),
         pytest.param(b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", "folded-header", id="folded first header"),
         pytest.param(with_first(b"GET / HTTP/1.0"), "bad-version", id="HTTP/1.0"),
+        pytest.param(with_first(b"CONNECT shop.test:443 HTTP/1.2"), "bad-version", id="CONNECT HTTP/1.2"),
         pytest.param(with_first(b"GET / HTTP/2.0"), "bad-version", id="HTTP/2.0"),
         pytest.param(with_first(b"GET / HTTP/1.1 HTTP/1.1"), "bad-method", id="two versions"),
         pytest.param(with_first(b"get / HTTP/1.1"), "bad-method", id="lower case"),

@@ -85,7 +85,7 @@ def _check_request_line(line: bytes, place: Place) -> bytes:
             raise Refusal("bad-method", "the request line must be METHOD target HTTP/1.1, the method in upper case")
         raise _not_http()
     method, target, version = found.groups()
-    if version != b"1.1":
+    if version != b"1.1" and not (method == b"CONNECT" and version == b"1.0"):  # as Python up to 3.11 opens its tunnels
         raise Refusal("bad-version", "only HTTP/1.1 is spoken", status=505)
     if method == b"CONNECT":
         form = _AUTHORITY if place == "proxy" else None

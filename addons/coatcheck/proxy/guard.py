@@ -78,8 +78,9 @@ class Guard:
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
         """Notes a server name that mitmproxy cannot read: it would go on as if there were none."""
         tunnel, hello = self._tunnels.get(data.context.client), data.client_hello
-        if tunnel is not None and hello.sni is None and any(kind == _SERVER_NAME for kind, _ in hello.extensions):
-            tunnel.has_unread_name = True
+        if tunnel is not None:
+            has_name = any(kind == _SERVER_NAME for kind, _ in hello.extensions)
+            tunnel.has_good_name = hello.sni is not None or not has_name
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """The head as a target and headers by name."""
@@ -130,8 +131,8 @@ class Guard:
             target = Target(request.scheme, _as_spelt(request.data.host), request.port)
         else:
             target = Target(request.scheme, tunnel.host, tunnel.port)
-            if tunnel.has_unread_name or (client.sni is not None and canonical_host(client.sni) != tunnel.host):
-                raise _misdirected("the TLS server name is not the CONNECT host")
+            if request.scheme == "https":
+                _check_name(tunnel, client)
         default = 443 if target.scheme == "https" else 80
         if "host" not in exchange.headers:
             raise Refusal("bad-host", "a Host header is missing")
@@ -223,6 +224,15 @@ def _draining() -> Refusal:
 
 def _unknown(target: Target) -> Refusal:
     return Refusal("unknown-host", f"{target.authority} is not a server of the policy", status=403)
+
+
+def _check_name(tunnel: Tunnel, client: Client) -> None:
+    """The TLS server name is the CONNECT host, or was left out. Raises `Refusal`."""
+    if tunnel.has_good_name is None:
+        message = "the TLS server name was not looked at"
+        raise Refusal("gateway-fault", message, status=503, code=GATEWAY_FAULT, retryable=True)
+    if not tunnel.has_good_name or (client.sni is not None and canonical_host(client.sni) != tunnel.host):
+        raise _misdirected("the TLS server name is not the CONNECT host")
 
 
 def _misdirected(message: str) -> Refusal:
