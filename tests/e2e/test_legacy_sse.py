@@ -105,7 +105,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     yield from begin(tmp_path_factory.mktemp("legacy"))
 
 
-def begin(folder: Path, *, hold: str = "20s", expires: str = "15m") -> Iterator[Scene]:
+def begin(folder: Path, *, hold: str = "20s", expires: str = "15m", options: tuple[str, ...] = ()) -> Iterator[Scene]:
     with Issuer() as issuer:
         authority, port = make_authority(folder / "authority"), free_port()
         server = OldServer(folder, authority.server_cert("localhost", "127.0.0.1"))
@@ -116,7 +116,7 @@ def begin(folder: Path, *, hold: str = "20s", expires: str = "15m") -> Iterator[
         set_up = ("vault", "set", "old-key", "--server", "old", "--policy", str(policy), "--state", str(state))
         done = run_cli(*set_up, stdin=CREDENTIAL)
         assert done.returncode == 0, done.stderr
-        more = ("--reverse", f"old={LOOPBACK}:{port}")
+        more = ("--reverse", f"old={LOOPBACK}:{port}", *options)
         gateway = Gateway(policy, state, output=folder / "gateway.out", form="run", more=more)
         try:
             server.start()

@@ -52,6 +52,8 @@ def _may_go_on(policy: Policy, exchange: Exchange, verified: Verified) -> bool:
     server = policy.servers.get(exchange.server.name) if exchange.server is not None else None
     if server is None or exchange.caller is None or not trusts_alike(exchange.policy, policy, verified.issuer):
         return False
+    if exchange.stream is not None and not server.legacy_sse:
+        return False  # a stream of the transport that this server may not speak any more
     now = utc_now()
     try:
         caller = match_identity(policy.identities, policy.issuers, verified, now=now, named=policy.claims_named)
