@@ -27,9 +27,30 @@ SDK = CLIENTS / "node_modules/@modelcontextprotocol/sdk"
 CREDENTIAL = "books-live-5fM2kQ9wXr"
 REQUESTS = "import requests, sys; r = requests.get(sys.argv[1]); print(r.status_code, r.text)"
 HTTPX = "import httpx, sys; r = httpx.get(sys.argv[1]); print(r.status_code, r.text)"
-
+URLLIB = """
+import sys, urllib.error, urllib.request
+try:
+    r = urllib.request.urlopen(sys.argv[1])
+except urllib.error.HTTPError as error:
+    r = error
+print(r.status, r.read().decode())
+"""
 needs_node_22 = pytest.mark.skipif(not NODE_22.exists(), reason="Node 22 is not installed: run scripts/clients")
 needs_sdk = pytest.mark.skipif(not SDK.exists(), reason="the TypeScript SDK is not installed: run scripts/clients")
+
+
+def old_python() -> str:
+    """A Python that runs (a version manager's may not) and whose `http.client`, and with it requests and pip, opens its
+    tunnels in HTTP/1.0."""
+    for name in ("python3.11", "python3.10", "python3.9"):
+        found = shutil.which(name)
+        if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return found
+    return ""
+
+
+PYTHON_3_11 = old_python()
+needs_python_3_11 = pytest.mark.skipif(not PYTHON_3_11, reason="no Python before 3.12 is installed")
 
 
 def node_20() -> str | None:
@@ -110,6 +131,7 @@ def _books(heard: Heard) -> list[bytes]:
 HTTP_CLIENTS = [
     pytest.param(("curl", "-sS", "-w", " %{http_code}"), id="curl"),
     pytest.param((sys.executable, "-c", REQUESTS), id="requests"),
+    pytest.param((PYTHON_3_11, "-c", URLLIB), id="urllib of Python 3.11", marks=needs_python_3_11),
     pytest.param((sys.executable, "-c", HTTPX), id="httpx"),
     pytest.param(
         (str(NODE_22), str(CLIENTS / "fetch.mjs")), id="node 22 fetch", marks=[needs_node_22, pytest.mark.clients]
