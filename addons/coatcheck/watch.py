@@ -58,7 +58,8 @@ async def watch_vault(live: Live, vault: Vault, scrubbers: ScrubberCache) -> Non
 
 
 async def watch_idle(live: Live, journal: JournalWriter, recorder: SessionRecorder, metrics: Metrics) -> None:
-    """Closes idle sessions, measures the loop's lag, and keeps readiness true to the sinks."""
+    """Closes idle sessions, measures the loop's lag, keeps readiness true to the sinks, journals lost recordings."""
+    told = 0
     while True:
         began = time.monotonic()
         await asyncio.sleep(IDLE_POLL_SECONDS)
@@ -69,6 +70,13 @@ async def watch_idle(live: Live, journal: JournalWriter, recorder: SessionRecord
                 live.problems.pop(part, None)
             else:
                 live.problems[part] = "cannot be written"
+        if (lost := recorder.lost) > told:
+            details: dict[str, Json] = {"lost": lost - told, "in_all": lost}
+            record = lifecycle_record(
+                event="recording-lost", version=__version__, policy=live.policy.sha256, details=details
+            )
+            journal.append_later("lifecycle", record)
+            told = lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,3 +114,35 @@ def test_the_same_call_joins_the_question_and_another_asks_its_own(patient, chan
         if not changed:
             denied(two.read(), 200)
         assert watch.arrived() == []
+
+
+def set_secret(ground: Ground, value: str) -> None:
+    done = run_cli("vault", "set", "api-key", "--server", "api", "--state", str(ground.state), stdin=value + "\n")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.attack("APPR-22")
+def test_a_held_call_that_is_approved_takes_the_credential_of_that_moment(patient) -> None:
+    before, fresh, mark = waiting(patient), "sk-live-put-in-while-it-was-held", patient.api.mark()
+    assert patient.credential.encode() in credential_now(patient)
+    with patient.tunnel(timeout=PATIENCE_SECONDS) as client:
+        client.send(patient.post(call("pay", PAY)))
+        approval = asked(patient, before)
+        set_secret(patient, fresh)
+        try:
+            assert wait_until(lambda: fresh.encode() in credential_now(patient), seconds=PATIENCE_SECONDS)
+            assert decide(patient, "approve", approval).returncode == 0
+            assert client.read().status == 200
+        finally:
+            set_secret(patient, patient.credential)
+    (paid,) = [heard for heard in patient.api.requests_since(mark) if b'"pay"' in heard.body]
+    assert fresh.encode() in paid.raw
+    assert patient.credential.encode() not in paid.raw
+    assert wait_until(lambda: patient.credential.encode() in credential_now(patient), seconds=PATIENCE_SECONDS)
+
+
+def credential_now(ground: Ground) -> bytes:
+    """What the server gets with an ordinary call."""
+    mark = ground.api.mark()
+    ground.is_well()
+    return ground.api.requests_since(mark)[0].raw

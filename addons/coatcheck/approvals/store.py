@@ -32,6 +32,7 @@ from coatcheck.approvals.model import (
     outcome_of,
 )
 from coatcheck.approvals.tables import approvals
+from coatcheck.database import check_format
 
 CLOCK_SKEW = timedelta(minutes=1)
 """How far the clocks of several gateways and of the command line may lie apart."""
@@ -55,12 +56,14 @@ class ApprovalStore:
     """The approvals of one database. Synchronous: call it off the event loop.
 
     `gateway` names this gateway where several share the database, so that `orphan_all` leaves the others' alone.
-    Every method raises `ApprovalError("not reachable")` where the database fails.
+    Every method raises `ApprovalError("not reachable")` where the database fails; making one raises `StateError` where
+    its tables are of a newer format.
     """
 
     def __init__(self, engine: Engine, *, gateway: str = "") -> None:
         self._engine = engine
         self._gateway = gateway
+        check_format(engine, "approvals")
         with suppress(IntegrityError):
             self._create()
             return

@@ -4,13 +4,11 @@ Law: no token stands here, in no form; what a token's claims say, and the keys, 
 Times are whole seconds since 1970, as in tokens.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from functools import partial
 
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Engine,
     Index,
     Integer,
@@ -19,12 +17,12 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    insert,
-    select,
 )
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from coatcheck.errors import StateError
+from coatcheck import database
+from coatcheck.database import open_tables
+
+PART = "session tokens"
 
 METADATA = MetaData()
 
@@ -67,29 +65,8 @@ KEYS = Table(
 
 
 def create_tables(engine: Engine) -> None:
-    """Makes what is not there. Raises `StateError`."""
-    with suppress(StateError):
-        _create(engine)
-        return
-    _create(engine)  # PostgreSQL: another gateway made the tables in the same moment; now they are there
+    """Makes what is not there. Raises `StateError`, also where what is there is of a newer format."""
+    open_tables(engine, PART, METADATA, first={CHANGES: {"id": 1, "generation": 0}})
 
 
-def _create(engine: Engine) -> None:
-    with transaction(engine) as connection:
-        METADATA.create_all(connection)
-        if connection.execute(select(CHANGES.c.id)).first() is None:
-            connection.execute(insert(CHANGES).values(id=1, generation=0))
-
-
-@contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction: committed whole or not at all. The database's errors become `StateError`."""
-    try:
-        with engine.begin() as connection:
-            yield connection
-    except DBAPIError as error:
-        # The statement and its parameters stay out; the driver's own first line says what is wrong.
-        reason = (str(error.orig).splitlines() or ["unknown"])[0]
-        raise StateError(f"the database of session tokens failed: {reason}") from None
-    except SQLAlchemyError as error:
-        raise StateError(f"the database of session tokens failed: {type(error).__name__}") from None
+transaction = partial(database.transaction, part=PART)

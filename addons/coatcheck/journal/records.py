@@ -50,7 +50,7 @@ RUN_CLAIMS = (
 type OutcomeName = Literal["answered", "refused", "server-failed", "client-left", "fault"]
 type ApprovalEvent = Literal["asked", "voted", "approved", "denied", "expired", "withdrawn", "orphaned", "used"]
 type PinEvent = Literal["first-seen", "changed", "as-pinned", "look-alike", "accepted", "pinned", "forgotten"]
-type LifecycleEvent = Literal["started", "stopped", "policy-loaded", "policy-refused"]
+type LifecycleEvent = Literal["started", "stopped", "policy-loaded", "policy-refused", "recording-lost"]
 
 
 def request_record(
@@ -189,7 +189,10 @@ def lifecycle_record(
     policy: str | None = None,
     details: Mapping[str, Json] | None = None,
 ) -> dict[str, Json]:
-    """The gateway started, stopped, or took (or refused) a policy. `details` are the event's own."""
+    """The gateway started, stopped, took (or refused) a policy, or could not keep lines of recordings.
+
+    `details` are the event's own.
+    """
     return {"event": event, "version": version, "policy": policy, "details": dict(details or {})}
 
 

@@ -5,13 +5,14 @@ Law: no text of a server can upset a database: it is stored as ASCII JSON, and f
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from functools import partial
 
-from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, MetaData, String, Table, Text, insert, select
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, String, Table, Text
 
-from coatcheck.errors import StateError
+from coatcheck import database
+from coatcheck.database import open_tables
+
+PART = "tool pins"
 
 METADATA = MetaData()
 
@@ -53,27 +54,8 @@ def pin_id(server: str, tool: str) -> str:
 
 
 def create_tables(engine: Engine) -> None:
-    """Makes what is not there. Raises `StateError`."""
-    with suppress(StateError, IntegrityError):
-        _create(engine)
-        return
-    _create(engine)  # PostgreSQL: another gateway made the tables in the same moment; now they are there
+    """Makes what is not there. Raises `StateError`, also where what is there is of a newer format."""
+    open_tables(engine, PART, METADATA, first={CHANGES: {"id": 1, "generation": 0}})
 
 
-def _create(engine: Engine) -> None:
-    with transaction(engine) as connection:
-        METADATA.create_all(connection)
-        if connection.execute(select(CHANGES.c.id)).first() is None:
-            connection.execute(insert(CHANGES).values(id=1, generation=0))
-
-
-@contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction. Raises `StateError`; the database's own message may quote what was stored, so it stays out."""
-    try:
-        with engine.begin() as connection:
-            yield connection
-    except IntegrityError:
-        raise
-    except SQLAlchemyError as error:
-        raise StateError(f"the database of tool pins failed: {type(error).__name__}") from None
+transaction = partial(database.transaction, part=PART)

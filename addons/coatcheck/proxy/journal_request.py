@@ -1,15 +1,17 @@
 """Journal: the request about to be forwarded, on its way to the disk.
 
 Law: what is journaled is what is then released: the digest is taken first, and the gate compares it again.
+Law: while the journal cannot be written, no answer is handed on: what came of its request could not be told.
 
 The disk's time is used: the stages between this one and the release do their work while the record is written.
 """
 
 import asyncio
+import logging
 
 from mitmproxy import http
 
-from coatcheck.errors import GATEWAY_FAULT, JournalError, Refusal, VaultError
+from coatcheck.errors import GATEWAY_FAULT, SERVER_FAILED, JournalError, Refusal, VaultError
 from coatcheck.exchange import Exchange, Exchanges, Writing
 from coatcheck.journal.records import request_record
 from coatcheck.journal.writer import JournalWriter
@@ -18,6 +20,8 @@ from coatcheck.proxy.digest import digest_of
 from coatcheck.proxy.observe import deny, may_have_secrets
 from coatcheck.vault.scrub import ScrubberCache
 from coatcheck.vault.swap import Outgoing, SwapPlan, plan_swap
+
+logger = logging.getLogger("coatcheck")
 
 
 class JournalRequest:
@@ -39,6 +43,24 @@ class JournalRequest:
         self._plan(flow, exchange)
         digest = digest_of(flow.request)
         exchange.writing = Writing(digest, begin_record(self._journal, exchange, digest.hex()))
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """A server began to answer. Raises `Refusal` where the journal has failed since its request was written."""
+        self._withhold_unrecorded(flow)
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """The same for what failed while the body came; a stream is out by then."""
+        self._withhold_unrecorded(flow)
+
+    def _withhold_unrecorded(self, flow: http.HTTPFlow) -> None:
+        exchange = self._exchanges.get(flow)
+        if self._journal.healthy or exchange is None or not exchange.sent:
+            return
+        if exchange.streaming or exchange.refusal is not None:
+            return
+        logger.error("exchange %s: outcome unknown: it was sent, and the journal failed before its answer", exchange.id)
+        message = "the request was sent, but what came of it cannot be written down; its answer is withheld"
+        raise Refusal("outcome-unrecorded", message, status=502, code=SERVER_FAILED)
 
     def _plan(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         request = flow.request

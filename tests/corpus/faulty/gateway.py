@@ -5,22 +5,39 @@ or `memory`, is taken by the next call of that hook. It then sleeps that long, a
 raises RuntimeError, CancelledError or MemoryError. `sse.feed` is what rewrites streams, which cannot stall.
 COATCHECK_TEST_BEAT is a file that gets, whenever it grows, the longest time that the event loop was held: in seconds
 of processor time of this process, so that other processes do not count. Removing it begins anew.
+COATCHECK_TEST_DISK is a folder: while it has a file `journal` or `sessions`, that sink's disk is full.
+COATCHECK_TEST_CLOCK is a file with seconds that the gateway's wall clock is off by, read whenever the clock is.
 COATCHECK_TEST_MOVING is a list of answers, `ADDRESS+ADDRESS,ADDRESS,…`, that `moving.example` resolves to in turn.
 """
 
 import asyncio
+import errno
 import importlib
 import inspect
 import os
 import pkgutil
 import socket
 import time
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from mitmproxy import hooks
 
+from coatcheck import live
+
+if clock := os.environ.get("COATCHECK_TEST_CLOCK"):
+    real = live.utc_now
+
+    def shifted():
+        file = Path(clock)
+        return real() + timedelta(seconds=float(file.read_text()) if file.exists() else 0)
+
+    live.utc_now = shifted  # before any part takes it by name
+
 from coatcheck import chain, proxy
 from coatcheck.mcp.sse import SseRewriter
+from coatcheck.sessions import writer as sessions
 
 ERRORS = {"raise": RuntimeError, "cancel": asyncio.CancelledError, "memory": MemoryError}
 
@@ -70,6 +87,17 @@ if folder := os.environ.get("COATCHECK_TEST_FAULTS"):
         return feed(self, data)
 
     SseRewriter.feed = feed_or_fail
+
+
+if disk := os.environ.get("COATCHECK_TEST_DISK"):
+
+    def or_full(sink, original, *args):
+        if (Path(disk) / sink).exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(*args)
+
+    chain.JournalWriter = partial(chain.JournalWriter, write=partial(or_full, "journal", os.write))
+    sessions._write_whole = partial(or_full, "sessions", sessions._write_whole)
 
 
 if answers := os.environ.get("COATCHECK_TEST_MOVING"):
