@@ -234,7 +234,7 @@ def test_a_token_that_is_exchanged_and_the_one_it_is_exchanged_for_are_not_kept(
         "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
     }
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    connection = HTTPConnection("127.0.0.1", stage.gateway.control_port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", stage.gateway.control_port, timeout=60)
     connection.request("POST", "/token", urlencode(form), kind)
     response = connection.getresponse()
     answer = json.loads(response.read())

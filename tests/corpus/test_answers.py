@@ -117,7 +117,7 @@ def test_what_follows_an_answer_is_not_given_to_the_next_request(ground, extra) 
 def test_trailers_of_an_answer_never_reach_the_caller(ground, trailer, announced) -> None:
     body = b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(ANSWER), ANSWER, trailer)
     answer = saying(JSON + announced + b"Transfer-Encoding: chunked\r\n\r\n" + body)
-    with ground.api.answering(answer), ground.tunnel(timeout=5) as client:
+    with ground.api.answering(answer), ground.tunnel() as client:
         reply = client.outcome(ground.post())
         assert (reply.status, reply.json["result"]) == (200, {"content": []})
         assert not {"x-a", "x-b", "set-cookie", "trailer"} & reply.headers.keys()

@@ -39,7 +39,7 @@ class Console:
             lines += ["Cookie: _xsrf=x; _mitmproxy_xsrf=x", "X-XSRFToken: x", f"Content-Length: {len(body)}"]
         client = RawClient.__new__(RawClient)
         client.buffer = b""
-        with socket.create_connection((LOOPBACK, self.port), timeout=10) as client.sock:
+        with socket.create_connection((LOOPBACK, self.port), timeout=60) as client.sock:
             client.send(head(f"{method} {path} HTTP/1.1", *lines) + body)
             return client.read()
 

@@ -159,7 +159,7 @@ def test_a_fault_where_nothing_is_decided_lets_nothing_out_either(faulty, faults
 def attempt(ground, tool: str):
     """One call on a connection of its own; None where that just ended."""
     try:
-        with ground.client(timeout=10) as client:
+        with ground.client() as client:
             reply = client.connect(ground.token())
             return client.start_tls().outcome(ground.post(call(tool))) if reply.status == 200 else reply
     except (EOFError, OSError):

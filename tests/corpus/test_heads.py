@@ -274,7 +274,7 @@ def test_who_waits_with_a_body_is_told_to_go_on_once_the_head_is_accepted(ground
 )
 def test_who_waits_with_a_body_is_refused_without_it(ground, head_of, status) -> None:
     whole = head_of(ground)
-    with ground.watch(), ground.tunnel(timeout=3) as client:
+    with ground.watch(), ground.tunnel() as client:
         denied(client.outcome(whole[: whole.index(b"\r\n\r\n") + 4]), status)
         assert client.is_ended()
 
@@ -282,7 +282,7 @@ def test_who_waits_with_a_body_is_refused_without_it(ground, head_of, status) ->
 @pytest.mark.attack("HTTP-64", "HTTP-62")
 def test_who_is_nobody_is_not_told_to_go_on(ground) -> None:
     lines = (f"Host: {ground.rest.authority}", "Content-Length: 3", "Expect: 100-continue")
-    with ground.watch("proxy", refusals=1), ground.client(ground.rest, timeout=3) as client:
+    with ground.watch("proxy", refusals=1), ground.client(ground.rest) as client:
         assert client.outcome(head(f"POST {ground.rest_url()} HTTP/1.1", *lines)).status == 407
 
 

@@ -1,5 +1,7 @@
 """What changes while a call is held is what counts when it is let go: the policy, its identities, and the clock."""
 
+from pathlib import Path
+
 import pytest
 from ground import Ground, wait_until
 from raw import call
@@ -63,9 +65,14 @@ def policies_loaded(ground: Ground) -> list[dict]:
 
 @pytest.mark.attack("APPR-25")
 @pytest.mark.parametrize("seconds", [-3600, 3600], ids=["back", "forth"])
-def test_a_clock_that_jumps_lengthens_no_hold_and_makes_no_approval_good(place, tmp_path, seconds) -> None:
+def test_a_clock_that_jumps_lengthens_no_hold_and_makes_no_approval_good(tmp_path, seconds) -> None:
     """The gateway's clock jumps while the call is held; the reviewer's own does not."""
-    policy, clock = place.folder / "patient.yaml", tmp_path / "clock"
+    with Ground(tmp_path) as place:  # its own: verify flags a journal whose clock jumped
+        jump(place, tmp_path / "clock", seconds)
+
+
+def jump(place: Ground, clock: Path, seconds: int) -> None:
+    policy = place.folder / "patient.yaml"
     policy.write_text(place.policy_text().replace("hold: 20s", "hold: 10s"))
     with place.running(policy=policy, script=FAULTY, COATCHECK_TEST_CLOCK=str(clock)) as ground:
         body = call("pay", PAY | {"jump": seconds})

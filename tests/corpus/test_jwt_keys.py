@@ -128,7 +128,7 @@ def test_an_issuer_that_fails_keeps_the_keys_it_gave(ground, parties, name) -> N
     accepted(ground, party.token())  # also while it waits for the slow one
     accepted(ground, parties["healthy"].token())
     SLOW.set()
-    asking.join(timeout=10)
+    asking.join(timeout=60)
     refused(ground, unknown, {"issuer-unreachable", "unknown-key"}, status=503)
     accepted(ground, party.token())
 

@@ -94,7 +94,7 @@ def exchange(ground: Ground, token: str) -> tuple[int, dict]:
         "subject_token": token,
         "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
     }
-    connection = HTTPConnection("127.0.0.1", ground.gateway.control_port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", ground.gateway.control_port, timeout=60)
     connection.request("POST", "/token", urlencode(form), {"Content-Type": "application/x-www-form-urlencoded"})
     response = connection.getresponse()
     answer = json.loads(response.read())

@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 30.0
 
 
 def readiness(ground: Ground) -> tuple[int, dict]:
-    with closing(http.client.HTTPConnection("127.0.0.1", ground.gateway.control_port, timeout=5)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", ground.gateway.control_port, timeout=60)) as connection:
         connection.request("GET", "/readyz")
         response = connection.getresponse()
         return response.status, json.loads(response.read())

@@ -56,7 +56,7 @@ def exchange(ground: Ground, assertion: bytes) -> tuple[int, dict]:
     form = {"grant_type": GRANT_TYPE, "subject_token": b64(assertion), "subject_token_type": SAML2}
     url = f"{ground.gateway.control_url}/token"
     try:
-        with urllib.request.urlopen(url, urlencode(form).encode(), timeout=10) as reply:
+        with urllib.request.urlopen(url, urlencode(form).encode(), timeout=60) as reply:
             return reply.status, json.load(reply)
     except urllib.error.HTTPError as error:
         with error:

@@ -136,9 +136,9 @@ def test_without_a_listen_host_only_this_machine_can_connect(place, tmp_path) ->
     at = gateway.command.index("--listen-host")
     gateway.command = gateway.command[:at] + gateway.command[at + 2 :]
     with gateway:
-        socket.create_connection(("127.0.0.1", gateway.port), timeout=2).close()
+        socket.create_connection(("127.0.0.1", gateway.port), timeout=30).close()
         with pytest.raises(OSError):  # noqa: PT011 - refused or unreachable, as the system has it
-            socket.create_connection(("127.0.0.2", gateway.port), timeout=2)
+            socket.create_connection(("127.0.0.2", gateway.port), timeout=30)
 
 
 @pytest.mark.attack("FAIL-13")

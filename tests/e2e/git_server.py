@@ -35,7 +35,7 @@ class GitServer:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=60)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self

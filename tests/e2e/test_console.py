@@ -28,7 +28,7 @@ class Console:
         request.add_header("X-XSRFToken", "x")
         request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as response:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as response:
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -95,7 +95,7 @@ def test_kill_denies_a_held_call_at_once(cast, web, console) -> None:
     pipeline, approval = hold(cast, web, "W-2")
     flow = held_flow(console, web, approval["id"])
     assert console.ask("POST", f"/flows/{flow['id']}/kill")[0] == 200
-    assert pipeline.finish(timeout_seconds=10).error["code"] == 4031
+    assert pipeline.finish(timeout_seconds=60).error["code"] == 4031
     assert refunds(cast) == before
 
 

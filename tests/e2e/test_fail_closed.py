@@ -164,4 +164,4 @@ def test_editing_or_removing_the_script_ends_the_process(cast, tmp_path) -> None
         gateway.command = tuple(str(script) if part.endswith("gateway.py") else part for part in gateway.command)
         with gateway:
             spoil(script)
-            assert gateway.wait(timeout_seconds=5) == 70
+            assert gateway.wait(timeout_seconds=60) == 70

@@ -82,7 +82,7 @@ def vote(cast: Cast, gateway: Gateway, approval: str) -> None:
     body = json.dumps({"verdict": "approve"}).encode()
     request = urllib.request.Request(f"{gateway.control_url}/approvals/{approval}", body, headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=10) as reply:
+    with opener.open(request, timeout=60) as reply:
         assert reply.status == 200
 
 
@@ -129,7 +129,7 @@ def test_a_gateway_killed_there_never_lets_a_call_run_twice_or_unrecorded(cast, 
             except OSError:
                 assert "vote" in point
         pipeline.join(30)
-        assert gateway.wait(timeout_seconds=10) == -9
+        assert gateway.wait(timeout_seconds=60) == -9
     assert pipeline.reply is None
     assert executed(cast, order) == 0
     written_down(cast, order)

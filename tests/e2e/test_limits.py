@@ -102,7 +102,7 @@ def test_one_call_too_many_is_refused_and_works_again_afterwards(cast, gateway, 
         before = len(far.heard)
         for at, waiting in enumerate(clients[:2]):
             waiting.send(_post(waiting, call("wait", call_id=at)))
-            assert slow.waiting.acquire(timeout=10)
+            assert slow.waiting.acquire(timeout=60)
         refused = clients[2].post(call("answer", call_id="third"))
         assert refused.status == 429
         assert refused.json["error"]["code"] == 4290
@@ -127,7 +127,7 @@ def test_a_refused_call_carries_its_callers_id(cast, gateway, far, slow) -> None
     try:
         for waiting in clients[:2]:
             waiting.send(_post(waiting, call("wait")))
-            assert slow.waiting.acquire(timeout=10)
+            assert slow.waiting.acquire(timeout=60)
         assert clients[2].post(call("answer", call_id="third")).json["id"] == "third"
         slow.go.set()
         assert [waiting.read().status for waiting in clients[:2]] == [200, 200]
@@ -143,7 +143,7 @@ def test_clients_that_left_do_not_count(cast, gateway, far, slow) -> None:
         with RawClient(gateway, authority=far.authority) as client:
             client.tunnel(cast.token())
             client.send(_post(client, call("wait")))
-            assert slow.waiting.acquire(timeout=10)
+            assert slow.waiting.acquire(timeout=60)
     slow.go.set()
     gateway.wait_for(lambda: is_well(cast, gateway, far))
 

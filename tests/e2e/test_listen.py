@@ -28,7 +28,7 @@ def test_without_a_listen_host_it_listens_on_loopback_alone(cast) -> None:
     gateway.command = (*gateway.command[:at], *gateway.command[at + 2 :])
     with gateway:
         assert {address for address, _ in listeners(gateway.pid)} <= {LOOPBACK, "::1"}
-        with socket.create_connection((LOOPBACK, gateway.port), timeout=5):
+        with socket.create_connection((LOOPBACK, gateway.port), timeout=60):
             pass
 
 
@@ -46,7 +46,7 @@ def test_a_gateway_url_that_cannot_be_opened_refuses_to_start(cast) -> None:
             more=("--set", f"coatcheck_reverse=shop={LOOPBACK}:{taken.getsockname()[1]}"),
         )  # fmt: skip
         done = subprocess.run(
-            gateway.command, env=clean_environment(), capture_output=True, text=True, timeout=20, check=False
+            gateway.command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False
         )
     assert done.returncode == 1
     assert "cannot listen" in done.stdout + done.stderr
@@ -55,6 +55,6 @@ def test_a_gateway_url_that_cannot_be_opened_refuses_to_start(cast) -> None:
 def test_an_unknown_server_in_a_gateway_url_refuses_to_start(cast) -> None:
     command = [str(BIN / "coatcheck"), "run", "--policy", str(cast.policy), "--state", str(cast.state)]
     command += ["--reverse", f"nobody={LOOPBACK}:{free_port()}"]
-    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "no server 'nobody'" in done.stderr

@@ -163,5 +163,5 @@ def test_what_a_shadow_rule_would_have_done_is_in_the_journal_and_it_does_nothin
 
 
 def ready(gateway) -> dict:
-    with build_opener(ProxyHandler({})).open(f"{gateway.control_url}/readyz", timeout=5) as answer:
+    with build_opener(ProxyHandler({})).open(f"{gateway.control_url}/readyz", timeout=60) as answer:
         return json.loads(answer.read())

@@ -71,7 +71,7 @@ class Provider(Part):
 
     def _ask(self, path: str, data: bytes | None = None, **headers: str) -> bytes:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(urllib.request.Request(self.url + path, data, headers), timeout=10) as answer:
+        with opener.open(urllib.request.Request(self.url + path, data, headers), timeout=60) as answer:
             return answer.read()
 
 

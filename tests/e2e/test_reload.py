@@ -30,7 +30,7 @@ masks:
 
 
 def readiness(gateway) -> tuple[int, dict]:
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.control_port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.control_port, timeout=60)
     try:
         connection.request("GET", "/readyz")
         response = connection.getresponse()

@@ -304,7 +304,7 @@ def test_a_bad_gateway_url_refuses_to_start(fresh, reverse, words) -> None:
     gateway = fresh.gateway("run", more=("--reverse", reverse))
     assert str(BIN) in gateway.command[0]
     done = subprocess.run(
-        gateway.command, env=clean_environment(), capture_output=True, text=True, timeout=20, check=False
+        gateway.command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
     assert words in done.stderr

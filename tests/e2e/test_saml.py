@@ -74,7 +74,7 @@ def exchange(gateway, assertion: bytes) -> tuple[int, dict]:
     token = base64.urlsafe_b64encode(assertion).rstrip(b"=").decode()
     form = {"grant_type": GRANT_TYPE, "subject_token": token, "subject_token_type": SAML2}
     try:
-        with urllib.request.urlopen(f"{gateway.control_url}/token", urlencode(form).encode(), timeout=10) as reply:
+        with urllib.request.urlopen(f"{gateway.control_url}/token", urlencode(form).encode(), timeout=60) as reply:
             return reply.status, json.load(reply)
     except urllib.error.HTTPError as error:
         with error:

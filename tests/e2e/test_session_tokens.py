@@ -28,7 +28,7 @@ def ask(gateway, path: str, form: dict[str, str] | None = None) -> tuple[int, di
     """A request to the control port: a form where one is given."""
     data = urlencode(form).encode() if form is not None else None
     try:
-        with urllib.request.urlopen(urllib.request.Request(gateway.control_url + path, data=data), timeout=10) as reply:
+        with urllib.request.urlopen(urllib.request.Request(gateway.control_url + path, data=data), timeout=60) as reply:
             return reply.status, json.load(reply)
     except urllib.error.HTTPError as error:
         with error:

@@ -20,7 +20,7 @@ def start(cast, *more: str, policy=None, state=None, environment=None, form="mit
         env=clean_environment(**(environment or {})),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
 
@@ -98,7 +98,7 @@ def test_a_taken_port_is_a_clear_error(cast, which) -> None:
         taken.bind(("127.0.0.1", getattr(gateway, which)))
         taken.listen()
         done = subprocess.run(
-            gateway.command, env=clean_environment(), capture_output=True, text=True, timeout=20, check=False
+            gateway.command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False
         )
     assert done.returncode == 1
     assert "in use" in done.stdout + done.stderr

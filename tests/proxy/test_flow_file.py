@@ -313,7 +313,7 @@ def test_mitmdump_serves_an_export(folder: Path, tmp_path: Path):
             proxy = f"http://{line.split('listening at ')[1].strip().rstrip('.')}"
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": proxy}))
             asked = urllib.request.Request(url, CALL, {"Content-Type": "application/json"})
-            with opener.open(asked, timeout=10) as answer:
+            with opener.open(asked, timeout=60) as answer:
                 assert answer.read() == b"event: message\nid: 1\ndata: from the record\n\n"
         finally:
             process.terminate()

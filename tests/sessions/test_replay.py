@@ -80,7 +80,7 @@ class ShopServer(ThreadingHTTPServer):
 
     def send(self, method: str, url: str, headers, body: bytes):
         target = urlsplit(url)
-        connection = HTTPConnection("127.0.0.1", target.port or 80, timeout=5)
+        connection = HTTPConnection("127.0.0.1", target.port or 80, timeout=60)
         connection.request(method, target.path, body, dict(headers))
         response = connection.getresponse()
         answer = response.status, response.getheaders(), response.read()

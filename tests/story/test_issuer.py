@@ -20,7 +20,7 @@ def issuer(request: pytest.FixtureRequest) -> Iterator[Issuer]:
 
 
 def fetch(url: str) -> dict:
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as answer:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as answer:
         return json.load(answer)
 
 
