@@ -69,6 +69,26 @@ async def test_append_returns_the_number_of_a_record_that_is_on_disk(folder, wri
     assert (record["seq"], record["text"]) == (seq, "a")
 
 
+SYNCED = """
+import asyncio, os, sys
+from datetime import UTC, datetime
+from pathlib import Path
+synced, really = [], os.fdatasync
+os.fdatasync = lambda descriptor: (synced.append(os.fstat(descriptor).st_size), really(descriptor))
+from coatcheck.journal.writer import JournalWriter
+folder = Path(sys.argv[1])
+writer = JournalWriter(folder, clock=lambda: datetime.now(UTC))
+writer.start()
+asyncio.run(writer.append("request", {"text": "a"}))
+assert synced[-1] == sum(file.stat().st_size for file in folder.glob("*.jsonl")), synced
+"""
+
+
+def test_a_writer_that_is_told_of_no_disk_syncs_before_append_returns(folder):
+    """In a process of its own, since what a default is bound to cannot be seen in this one."""
+    subprocess.run([sys.executable, "-c", SYNCED, str(folder)], check=True, timeout=60)
+
+
 async def test_append_does_not_return_before_the_sync(writer, disk):
     disk.hold()
     waiting = asyncio.ensure_future(writer.append("request", {"text": "a"}))
