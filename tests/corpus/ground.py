@@ -126,17 +126,17 @@ class Ground:
 
     # -- clients -----------------------------------------------------------------------------------------------
 
-    def token(self, *, lifetime: float = 300, repository_id: str = REPOSITORY_ID) -> str:
-        """A token of the identity `job`."""
-        return self.issuer.token(audience=AUDIENCE, lifetime=lifetime, repository_id=repository_id)
+    def token(self, *, lifetime: float = 300, repository_id: str = REPOSITORY_ID, **times: int) -> str:
+        """A token of the identity `job`; `times` are its `iat` and `exp`, where they are not of now."""
+        return self.issuer.token(audience=AUDIENCE, lifetime=lifetime, repository_id=repository_id, **times)
 
     def client(self, server: Server | None = None, *, timeout: float = 30) -> RawClient:
         """A fresh connection to the proxy port, on its way to `server` (`api`)."""
         return RawClient(self.gateway, timeout=timeout, authority=(server or self.api).authority)
 
-    def tunnel(self, server: Server | None = None, *, timeout: float = 30) -> RawClient:
-        """A tunnel to `server` (`api`) with TLS in it."""
-        return self.client(server, timeout=timeout).tunnel(self.token())
+    def tunnel(self, server: Server | None = None, *, timeout: float = 30, token: str | None = None) -> RawClient:
+        """A tunnel to `server` (`api`) with TLS in it, asked for with `token` or a good one."""
+        return self.client(server, timeout=timeout).tunnel(token or self.token())
 
     def post(
         self,
