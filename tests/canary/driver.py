@@ -4,7 +4,7 @@ Law: what is kept of a flow is its whole state before and after every hook, as s
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from mitmproxy.connection import Client, ConnectionState, Server
 from mitmproxy.http import HTTPFlow
@@ -15,6 +15,7 @@ from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode, HttpRequestHook
 
 from coatcheck.exchange import Exchange, ExchangeId, Exchanges, Release
 from coatcheck.http.target import Target
+from coatcheck.identity.caller import Caller
 from coatcheck.mcp.call import Call
 from coatcheck.mcp.inspect import Inspected
 from coatcheck.pins.books import Books
@@ -118,6 +119,7 @@ class Driver:
 
     def _release(self, flow: HTTPFlow) -> None:
         exchange = self.exchange = Exchange(ExchangeId("canary"), POLICY, 0.0)
+        exchange.caller = Caller("job", "ci", "repo:1", "token-1", NOW + timedelta(minutes=5))
         exchange.target = Target("http", HOST, PORT)
         exchange.server = PolicyServer("echo", f"http://{HOST}/mcp", "http", HOST, PORT, "/mcp", credential="canary")
         exchange.is_mcp = self._is_mcp

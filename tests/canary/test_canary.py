@@ -92,7 +92,7 @@ def looks(stage: Stage, watch: Watch, caller: Caller, order: Order, kind: str) -
 def test_no_client_gets_it_and_nothing_keeps_it(
     stage: Stage, watch: Watch, kind: str, way: Way, tmp_path: Path
 ) -> None:
-    orders = list(sample(stage.values[kind]))[:: 1 if way == "proxy" else 5]
+    orders = list(sample(stage.values[kind]))[:: 1 if way == "proxy" else 20]
     assert not ask_and_look(stage, watch, kind, tmp_path, orders, way)
 
 
