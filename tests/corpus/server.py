@@ -133,7 +133,7 @@ def good(peer: Peer, heard: Heard) -> None:
         asked = json.loads(heard.body)
     except ValueError:
         asked = None
-    if isinstance(asked, dict) and "id" in asked:
+    if isinstance(asked, dict) and {"id", "method"} <= asked.keys():
         answer: dict[str, object] = {"jsonrpc": "2.0", "id": asked["id"], "result": {"content": []}}
     else:
         answer = {"ok": True}

@@ -25,9 +25,9 @@ BEFORE_THE_WIRE = [
     "open_tunnel.next_layer",
     "read_head.requestheaders", "guard.requestheaders", "discover.requestheaders", "identify.requestheaders",
     "limit.requestheaders", "limit_rate.request",
-    "read_head.request", "inspect.request", "authorize.request", "pin.request", "hold.request",
+    "read_head.request", "keep_back.request", "inspect.request", "authorize.request", "pin.request", "hold.request",
     "journal_request.request", "legacy_sse.request", "record.request", "release.request",
-    "guard.server_connect", "guard.tls_start_server",
+    "guard.tls_clienthello", "guard.server_connect", "guard.tls_start_server",
 ]  # fmt: skip
 """What a call passes before its first byte leaves."""
 BESIDE_THE_WIRE = [
@@ -39,10 +39,14 @@ BESIDE_THE_WIRE = [
 AFTER_THE_WIRE = [
     "mask.responseheaders",
     "cut_denied.responseheaders",
+    "journal_request.responseheaders",
+    "close_after.responseheaders",
     "legacy_sse.response",
     "mask.response",
     "limit.response",
     "record.response",
+    "journal_request.response",
+    "close_after.response",
 ]
 
 
