@@ -236,10 +236,10 @@ class Gateway:
         lockdown.force(ctx.options, lockdown.computed(ctx.options, settings, parts.live.policy.servers))
         parts.journal.start()
         parts.recorder.start()
-        self_test(parts.exchanges, ctx.options)
         dispatch.install(ctx.master.addons)
         messages.install()
         one_write.install()
+        self_test(parts.exchanges, ctx.options)  # of what will run: after everything that changes mitmproxy
         # the hooks become this addon's own: mitmproxy cannot unload it without asking `done`
         vars(self).update(parts.stages.hooks)
         sys.setswitchinterval(SWITCH_SECONDS)
