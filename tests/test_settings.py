@@ -34,6 +34,7 @@ def test_every_option_is_also_an_environment_variable(option) -> None:
     assert option.key == f"coatcheck_{option.name}"
     assert option.variable == f"COATCHECK_{option.name.upper()}"
     values = {"control": "10.9.8.7:6", "reverse": "shop=10.9.8.7:6", "policy_sha256": "5" * 64, "observe": "true"}
+    values["web_flows"] = "5"
     value = values.get(option.name, "/somewhere/else")
     by_option = read_settings({"policy": "/p", option.name: value}, NOTHING)
     by_variable = read_settings({} if option.name == "policy" else {"policy": "/p"}, {option.variable: value})
@@ -46,6 +47,13 @@ def test_a_word_that_is_not_true_or_false_switches_nothing(word) -> None:
         read_settings({"policy": "/p", "observe": word}, NOTHING)
     assert read_settings({"policy": "/p", "observe": "false"}, {"COATCHECK_OBSERVE": "true"}).observe is False
     assert read_settings({"policy": "/p"}, NOTHING).observe is False
+
+
+@pytest.mark.parametrize("count", ["-1", "many", "1e3", "1000000", "\u0661"])
+def test_how_many_calls_mitmweb_shows_is_a_number(count) -> None:
+    assert read_settings({"policy": "/p", "web_flows": "0"}, NOTHING).web_flows == 0
+    with pytest.raises(CoatcheckError, match="coatcheck_web_flows"):
+        read_settings({"policy": "/p", "web_flows": count}, NOTHING)
 
 
 def test_a_missing_policy_says_how_to_give_one() -> None:

@@ -1,6 +1,8 @@
 """A changed policy is taken whole and written down first, or not at all."""
 
+import asyncio
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -14,9 +16,14 @@ from coatcheck.live import Live
 from coatcheck.policy.load import load_policy
 from coatcheck.settings import Settings
 from coatcheck.state import StateDirectory
+from coatcheck.vault.bindings import Binding
 from coatcheck.vault.crypto import Sealer
+from coatcheck.vault.keys import MasterKey
+from coatcheck.vault.scrub import ScrubberCache
+from coatcheck.vault.secret import Secret
 from coatcheck.vault.snapshot import Snapshot
-from coatcheck.watch import REFUSED_LOOKS, PolicyWatch
+from coatcheck.vault.store import Vault
+from coatcheck.watch import REFUSED_LOOKS, PolicyWatch, watch_vault
 
 ONE = "coatcheck: 1\ngateway: {audience: https://one.acme.dev}\n"
 TWO = ONE.replace("one", "two")
@@ -175,3 +182,31 @@ async def test_a_refused_policy_is_not_read_at_every_look_but_with_each_thing_th
     watched.refuses = ""
     await watched.look(REFUSED_LOOKS)
     assert watched.live.policy.audience == "https://two.acme.dev"
+
+
+async def test_a_vault_that_cannot_be_read_is_told_of_and_read_again_when_it_can_be(watched, monkeypatch) -> None:
+    monkeypatch.setattr("coatcheck.watch.VAULT_POLL_SECONDS", 0.01)
+    engine = watched.state.open_database()
+    vault = Vault.create(engine, MasterKey(bytes(range(32))))
+    live = watched.live
+    live.snapshot = vault.snapshot()
+    watching = asyncio.create_task(watch_vault(live, vault, ScrubberCache()))
+
+    async def comes(condition) -> None:
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110 - the watch tells nobody
+                await asyncio.sleep(0.01)
+
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE vault RENAME TO away")
+    await comes(lambda: "vault" in live.problems)
+    assert live.snapshot.names() == set()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO vault")
+    await comes(lambda: "vault" not in live.problems)
+    vault.set("token", Secret(b"a secret that is new"), (Binding("here"),), now=datetime.now(UTC))
+    await comes(lambda: live.snapshot.names() == {"token"})
+    assert not watching.done()
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching

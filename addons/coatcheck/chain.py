@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -50,6 +51,7 @@ from coatcheck.proxy.cut_revoked import CutRevoked
 from coatcheck.proxy.discover import Discover
 from coatcheck.proxy.fail_closed import FailClosed
 from coatcheck.proxy.flow_file import export_closed
+from coatcheck.proxy.forget_ended import ForgetEnded
 from coatcheck.proxy.guard import Guard
 from coatcheck.proxy.hang_up import HangUp, handler_of, handlers
 from coatcheck.proxy.hold import HoldCall
@@ -84,6 +86,7 @@ logger = logging.getLogger("coatcheck")
 DRAIN_SECONDS = 5.0
 SWITCH_SECONDS = 0.001
 """How long a thread that works on a large body keeps the event loop waiting, each time that it wants to go on."""
+MOST_OPEN_FILES = 65536
 OBSERVING = "observing only: NOTHING IS DENIED OR HELD but for its token; what would have been is in the journal"
 
 
@@ -243,6 +246,7 @@ class Gateway:
         # the hooks become this addon's own: mitmproxy cannot unload it without asking `done`
         vars(self).update(parts.stages.hooks)
         sys.setswitchinterval(SWITCH_SECONDS)
+        _allow_open_files()
         self._locked = lockdown.snapshot(ctx.options)
 
     async def running(self) -> None:
@@ -273,7 +277,9 @@ class Gateway:
             watch_idle(parts.live, parts.journal, parts.recorder, parts.metrics),
             parts.watch.run(),
         )
-        for work in (*watches, self._warm(parts)):
+        view = getattr(ctx.master, "view", None)  # mitmweb's
+        forgetting = () if view is None else (ForgetEnded(view, parts.settings.web_flows).run(),)
+        for work in (*watches, *forgetting, self._warm(parts)):
             task = asyncio.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -346,6 +352,14 @@ def _in_flight(parts: Parts) -> bool:
 def _show(flow: http.HTTPFlow) -> None:
     """Tells mitmweb that a flow changed."""
     ctx.master.addons.trigger(hooks.UpdateHook([flow]))
+
+
+def _allow_open_files() -> None:
+    """As many as the system lets this process have: a call takes two, and the usual limit is for interactive use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _refuse_start(error: CoatcheckError) -> None:

@@ -41,6 +41,7 @@ OPTIONS = (
         "",
         "A file with the password of mitmweb; else a random one is put into the state directory.",
     ),
+    Option("web_flows", "1000", "How many calls that have ended mitmweb shows; older ones stay in the recordings."),
     Option("reverse", "", "Gateway URLs: NAME=HOST:PORT, several separated by commas."),
     Option("policy_sha256", "", "The sha256 the policy must have, as `coatcheck policy check` prints it; else any."),
     Option("observe", "false", "true: enforce nothing but who callers are; note what would have been decided."),
@@ -68,6 +69,8 @@ class Settings:
     policy_sha256: str = ""
     """What the policy must have, 64 hexadecimal digits; empty where any may be loaded."""
     observe: bool = False
+    web_flows: int = 1000
+    """How many calls that have ended mitmweb shows."""
 
 
 def read_settings(given: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
@@ -99,6 +102,7 @@ def read_settings(given: Mapping[str, str], environ: Mapping[str, str]) -> Setti
         web_password_file=Path(password).expanduser().absolute() if password else None,
         policy_sha256=sha256,
         observe=_switch(values["observe"], where="coatcheck_observe"),
+        web_flows=_count(values["web_flows"], where="coatcheck_web_flows"),
     )
 
 
@@ -132,6 +136,12 @@ def _switch(text: str, *, where: str) -> bool:
             f"{text!r} is neither true nor false", where=where, hint="leave it out to enforce the policy"
         )
     return text == "true"
+
+
+def _count(text: str, *, where: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6):
+        raise CoatcheckError(f"{text!r} is not a number of calls", where=where, hint="for example 1000; at most 999999")
+    return int(text)
 
 
 def _reverse(spec: str) -> Reverse:

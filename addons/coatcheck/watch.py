@@ -46,15 +46,22 @@ PART = "policy"
 
 
 async def watch_vault(live: Live, vault: Vault, scrubbers: ScrubberCache) -> None:
-    """Takes over changes of the vault within a few seconds."""
-    seen = await asyncio.to_thread(vault.generation)
+    """Takes over changes of the vault within a few seconds.
+
+    While it cannot be read, what was read last goes on, and `Live.problems` says so.
+    """
     while True:
         await asyncio.sleep(VAULT_POLL_SECONDS)
-        generation = await asyncio.to_thread(vault.generation)
-        if generation != seen:
-            live.snapshot = await asyncio.to_thread(vault.snapshot)
-            scrubbers.clear()  # they hold values in clear
-            seen = generation
+        try:
+            if await asyncio.to_thread(vault.generation) != live.snapshot.generation:
+                live.snapshot = await asyncio.to_thread(vault.snapshot)
+                scrubbers.clear()  # they hold values in clear
+            live.problems.pop("vault", None)
+        except Exception as error:  # noqa: BLE001 - whatever fails must not end the watching
+            if "vault" not in live.problems:
+                what = str(error) if isinstance(error, CoatcheckError) else type(error).__name__  # others may quote
+                logger.error("the vault cannot be read, what it held goes on: %s", what)  # noqa: TRY400 - as above
+            live.problems["vault"] = "cannot be read; what it held before goes on"
 
 
 async def watch_idle(live: Live, journal: JournalWriter, recorder: SessionRecorder, metrics: Metrics) -> None:

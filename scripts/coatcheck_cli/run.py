@@ -23,6 +23,7 @@ from coatcheck_cli.options import policy_option, state_option
 @click.option(
     "--web-password-file", type=click.Path(exists=True, path_type=Path), help="mitmweb's password (else a random one)."
 )
+@click.option("--web-flows", type=click.IntRange(0, 999_999), help="How many ended calls mitmweb shows (1000).")
 @click.option("--observe", is_flag=True, help="Enforce nothing but who callers are; only note it.")
 @click.option("--reverse", multiple=True, metavar="NAME=HOST:PORT", help="A gateway URL for the server NAME.")
 def run(
@@ -34,6 +35,7 @@ def run(
     control: str,
     web: str | None,
     web_password_file: Path | None,
+    web_flows: int | None,
     observe: bool,
     reverse: tuple[str, ...],
 ) -> None:
@@ -47,6 +49,7 @@ def run(
         "coatcheck_reverse": ",".join(reverse),
         "coatcheck_observe": "true" if observe else "",
         "coatcheck_web_password_file": str(web_password_file.absolute()) if web_password_file else "",
+        "coatcheck_web_flows": "" if web_flows is None else str(web_flows),
     }
     arguments = ["-s", str(gateway_script()), "--listen-host", host, "--listen-port", str(port)]
     for name, value in settings.items():

@@ -125,6 +125,11 @@ def test_run_passes_every_gateway_url_on(executed, tmp_path) -> None:
     assert "coatcheck_reverse=" + ",".join(urls) in arguments
 
 
+def test_run_says_how_many_calls_mitmweb_shows_where_told(executed, tmp_path) -> None:
+    assert "coatcheck_web_flows=0" in executed("--policy", str(tmp_path), "--web-flows", "0")
+    assert not [word for word in executed("--policy", str(tmp_path)) if "web_flows" in word]
+
+
 def test_run_puts_no_password_on_a_command_line(executed, tmp_path) -> None:
     """A command line is readable by every user of the machine."""
     password = tmp_path / "password"
