@@ -25,6 +25,7 @@ from test_faults import (
 )
 
 from coatcheck import proxy
+from coatcheck.proxy.fail_closed import LIFECYCLE
 from story.part import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
@@ -41,13 +42,13 @@ CANNOT_STALL = {"sse.feed": "it is no hook, and not asynchronous: a pause of it 
 
 
 def hooks_of_the_stages() -> set[str]:
-    """`STAGE.HOOK` for each hook of each class in `proxy/`."""
+    """`STAGE.HOOK` for each hook of traffic of each class in `proxy/`."""
     importlib.import_module("coatcheck.chain")  # and with it whatever declares hooks
-    found = set()
+    found, traffic = set(), hooks.all_hooks.keys() - LIFECYCLE
     for module in pkgutil.iter_modules(proxy.__path__):
         for cls in vars(importlib.import_module(f"coatcheck.proxy.{module.name}")).values():
             if inspect.isclass(cls) and cls.__module__ == f"coatcheck.proxy.{module.name}":
-                found |= {f"{module.name}.{hook}" for hook in hooks.all_hooks.keys() & vars(cls).keys()}
+                found |= {f"{module.name}.{hook}" for hook in traffic & vars(cls).keys()}
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any, override
 from urllib.parse import urlsplit
 
 import tornado.web
+from mitmproxy import ctx, hooks, http
 from tornado.httputil import HTTPServerRequest
 from tornado.routing import PathMatches, Rule
 
@@ -71,3 +72,8 @@ def _is_address(name: str) -> bool:
 def lock(app: tornado.web.Application, name: str) -> None:
     """Adds rules that win over mitmweb's own (tornado asks the newest host rule first). `name`: where it listens."""
     app.add_handlers(".*", [Rule(Foreign(name), Forbidden), Rule(Steers(), Forbidden)])
+
+
+def show(flow: http.HTTPFlow) -> None:
+    """Tells mitmweb that a flow changed."""
+    ctx.master.addons.trigger(hooks.UpdateHook([flow]))

@@ -21,7 +21,7 @@ from coatcheck.proxy.answer import answer, connect_answer
 logger = logging.getLogger("coatcheck")
 
 LIFECYCLE = frozenset({"load", "configure", "running", "done", "update"})
-"""Hooks of the process, not of traffic: `chain.py` handles them, and an error there ends the process."""
+"""Hooks of the process, not of traffic: `lifecycle.py` handles them, and an error there ends the process."""
 
 NOT_RELAYED = ("dns_request", "dns_response", "tcp_message", "udp_message", "websocket_message")
 """Hooks of what no stage understands, at which it can still be stopped: to kill such a flow stops nothing."""

@@ -37,17 +37,18 @@ if clock := os.environ.get("COATCHECK_TEST_CLOCK"):
 
 from coatcheck import chain, proxy
 from coatcheck.mcp.sse import SseRewriter
+from coatcheck.proxy.fail_closed import LIFECYCLE
 from coatcheck.sessions import writer as sessions
 
 ERRORS = {"raise": RuntimeError, "cancel": asyncio.CancelledError, "memory": MemoryError}
 
 
 def stages():
-    """Every class in `proxy/` that has hooks, by its module's name."""
+    """Every class in `proxy/` that has hooks of traffic, by its module's name."""
     for module in pkgutil.iter_modules(proxy.__path__):
         for cls in vars(importlib.import_module(f"coatcheck.proxy.{module.name}")).values():
             if inspect.isclass(cls) and cls.__module__ == f"coatcheck.proxy.{module.name}":
-                yield module.name, cls, hooks.all_hooks.keys() & vars(cls).keys()
+                yield module.name, cls, (hooks.all_hooks.keys() - LIFECYCLE) & vars(cls).keys()
 
 
 def taken(file: Path) -> list[str]:

@@ -23,6 +23,7 @@ from coatcheck.proxy import (
     identify,
     inspect,
     journal_request,
+    lifecycle,
     limit,
     mask,
     open_tunnel,
@@ -114,7 +115,7 @@ def spoil(fault: str) -> None:
     if kind == "kill":
         kill_at(*where.split(":"))
     if fault == "edit-unchecked":
-        chain.self_test = lambda *_: None  # it would not start
+        lifecycle.self_test = lambda *_: None  # it would not start
         wire.digest_of = lambda _request: ANY_DIGEST
 
 
