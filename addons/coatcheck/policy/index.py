@@ -46,6 +46,8 @@ class ServerRules:
     denies: Mapping[Aspect, tuple[Ready, ...]] | None = None
     permits: Mapping[Aspect, tuple[Ready, ...]] | None = None
     has_shadows: bool = False
+    speaks_mcp: bool = True
+    """Whether some rule names tools, resources, prompts or methods, or none names http."""
 
     def denying(self, aspect: Aspect) -> tuple[Ready, ...]:
         """Deny rules that can match this aspect."""
@@ -119,7 +121,21 @@ def _server_rules(rules: Iterable[Compiled]) -> ServerRules:
     acting = [compiled for compiled in every if not compiled.rule.shadow]
     denies = [compiled for compiled in acting if compiled.rule.effect == "deny"]
     permits = [compiled for compiled in acting if compiled.rule.effect != "deny"]
-    return ServerRules(every, tuple(permits), _by_aspect(denies), _by_aspect(permits), len(acting) < len(every))
+    has_shadows = len(acting) < len(every)
+    return ServerRules(
+        every,
+        tuple(permits),
+        _by_aspect(denies),
+        _by_aspect(permits),
+        has_shadows,
+        _speak_mcp(rule.rule for rule in every),
+    )
+
+
+def _speak_mcp(rules: Iterable[Rule]) -> bool:
+    named = tuple(rules)
+    speaks = any(rule.tools or rule.resources or rule.prompts or rule.methods for rule in named)
+    return speaks or not any(rule.http for rule in named)
 
 
 def _by_aspect(rules: list[Compiled]) -> dict[Aspect, tuple[Ready, ...]]:

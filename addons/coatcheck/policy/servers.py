@@ -36,9 +36,7 @@ def speaks_mcp(policy: Policy, server: Server) -> bool:
     """
     if server.tunnel or server.legacy_sse:
         return server.legacy_sse
-    rules = [compiled.rule for compiled in index_of(policy).on(server).all]
-    speaks = any(rule.tools or rule.resources or rule.prompts or rule.methods for rule in rules)
-    return speaks or not any(rule.http for rule in rules)
+    return index_of(policy).on(server).speaks_mcp
 
 
 def _is_under(path: str, prefix: str) -> bool:

@@ -6,6 +6,7 @@ Law: a token of this gateway's is not taken along elsewhere in a head, to the se
 own in no form (`keep_back.py`).
 """
 
+import hashlib
 from datetime import datetime
 
 from mitmproxy import http
@@ -26,6 +27,7 @@ from coatcheck.policy.model import Policy
 from coatcheck.proxy.keep_back import astray, keep_back_head
 
 _REMEMBERED = 10_000
+_TRACED = 1_000
 _JWT_START = JWT_START.encode()
 
 
@@ -39,6 +41,7 @@ class Identify:
         self._exchanges = exchanges
         self._tunnels = tunnels
         self._callers: dict[tuple[str, str, int], tuple[Verified, Caller]] = {}
+        self._traces: dict[bytes, TokenTrace] = {}
 
     async def http_connect(self, flow: http.HTTPFlow) -> None:
         """Who opens a tunnel. No token is a 407 (some clients send it only then); a bad one is told inside."""
@@ -126,15 +129,26 @@ class Identify:
             request.path = "/***"
         return bool(astray) or is_in_path
 
-    @staticmethod
-    def _keep_back(flow: http.HTTPFlow, exchange: Exchange, presented: Presented | None, tunnel: Tunnel | None) -> bool:
+    def _keep_back(
+        self, flow: http.HTTPFlow, exchange: Exchange, presented: Presented | None, tunnel: Tunnel | None
+    ) -> bool:
         """Begins to look for the token, and for the tunnel's; whether one is in the head in whatever form."""
-        own = TokenTrace.of(presented.token) if presented is not None else None
+        own = self._trace(presented.token) if presented is not None else None
         if tunnel is not None and flow.request.method == "CONNECT":
             tunnel.trace = own
         opened_with = tunnel.trace if tunnel is not None else None
-        exchange.traces = tuple({trace for trace in (own, opened_with) if trace is not None})
+        exchange.traces = tuple(trace for trace in (own, opened_with if opened_with is not own else None) if trace)
         return bool(exchange.traces) and keep_back_head(flow, exchange)
+
+    def _trace(self, token: str) -> TokenTrace:
+        """The token's trace; remembered, for most tokens are shown again and again, by what tells nothing of them."""
+        digest = hashlib.sha256(token.encode()).digest()
+        trace = self._traces.get(digest)
+        if trace is None:
+            if len(self._traces) >= _TRACED:
+                self._traces.clear()
+            trace = self._traces[digest] = TokenTrace.of(token)
+        return trace
 
     def _issuers_of(self, policy: Policy) -> frozenset[str]:
         """Whose bearer tokens are for us: the policy's issuers', and our own."""
@@ -182,6 +196,7 @@ class Identify:
     def forget(self) -> None:
         """Every caller must be found anew."""
         self._callers.clear()
+        self._traces.clear()
 
     def _caller(self, policy: Policy, verified: Verified, now: datetime) -> Caller:
         """The identity; remembered for a token under one policy for at most a day."""

@@ -118,6 +118,10 @@ class Snapshot:
             return {}
         return {placeholder: name for placeholder, name in self._placeholders.items() if placeholder in text}
 
+    def may_be_in(self, lower: bytes) -> bool:
+        """Whether some placeholder may stand in bytes of which the letters were made small."""
+        return self._prefix.lower() in lower
+
     def bound_to(self, server: str) -> Mapping[str, tuple[Binding, ...]]:
         """The secrets that may go to one server, each with its bindings for it."""
         return self._bound.get(server, {})

@@ -159,6 +159,10 @@ class _Planner:
 
     def in_head(self, injected: Binding | None) -> Iterator[tuple[str, Binding]]:
         """Every placeholder in the headers and the path, with the binding that lets it be there."""
+        parts = [part for header in self._outgoing.headers for part in header]
+        lower = b"\n".join([self._outgoing.path, *parts]).lower()
+        if b"basic" not in lower and not self._snapshot.may_be_in(lower):
+            return
         # a name means the same in lower case, but a placeholder may have other letters
         spelt_twice = ((b"%s %s" % (name.lower(), name), value) for name, value in self._outgoing.headers)
         headers = [(spelt, value, basic_pair(value) or b"") for spelt, value in spelt_twice]
