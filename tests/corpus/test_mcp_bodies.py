@@ -46,6 +46,7 @@ BODIES: dict[str, tuple[str, tuple[str, int]]] = {
     "an argument twice, deep": (with_arguments('{"x":[{"y":{"a":1,"\\u0061":2}}]}'), TWICE),
     "arguments twins by case": (with_arguments('{"path":1,"Path":2}'), TWIN),
     "twins by case": (PLAIN.replace('"name":"get_order"', '"name":"get_order","Name":"delete_order"'), TWIN),
+    "a twin of what is not there": (PLAIN.replace('"arguments"', '"Arguments"'), TWIN),
     "an envelope twin": (with_id('1,"Id":2'), TWIN),
     "twins by a long s": (PLAIN.replace('"params":', '"params":{},"param\\u017f":'), TWIN),
     "twins by a kelvin sign": (with_arguments('{"token":1,"to\\u212aen":2}'), TWIN),

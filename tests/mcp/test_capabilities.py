@@ -36,6 +36,19 @@ def test_the_tasks_extension_goes_with_tasks_and_other_extensions_stay() -> None
     assert of(without_undeclared(message, lambda _: True)) == of(message)
 
 
+@pytest.mark.parametrize("form", [initialize, modern])
+def test_a_capability_goes_in_whatever_case_it_is_spelt(form) -> None:
+    declared = {
+        "Sampling": {},
+        "\u017fampling": {},
+        "ROOTS": {},
+        "Extensions": {TASKS.upper(): {}, "com.example/x": {}},
+    }
+    seen = of(without_undeclared(form(declared), lambda _: False))
+    assert seen == {"Extensions": {"com.example/x": {}}}
+    assert of(without_undeclared(form(declared), lambda _: True)) == declared
+
+
 ODD = [None, 1, [], {}, {"params": []}, initialize(None), initialize([]), modern("x"), modern({"extensions": []})]
 
 

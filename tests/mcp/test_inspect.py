@@ -85,6 +85,20 @@ def test_a_call_is_named_by_the_parameter_that_names_its_thing(method):
     assert post(request(method, params)).calls[0].name == name
 
 
+def test_what_a_client_listens_to_is_a_call_of_each_resource():
+    params = {"notifications": {"toolsListChanged": True, "resourceSubscriptions": ["file:///a", "file:///b"]}}
+    calls = post(request("subscriptions/listen", params)).calls
+    assert [(call.method, call.name) for call in calls] == [
+        ("subscriptions/listen", None),
+        ("resources/subscribe", "file:///a"),
+        ("resources/subscribe", "file:///b"),
+    ]
+
+
+def test_a_method_that_is_not_of_mcp_may_spell_its_parameters_as_it_likes():
+    assert post(request("acme/unheard", {"Name": "x", "Arguments": {}})).calls[0].params["Arguments"] == {}
+
+
 def test_a_resource_completion_is_named_by_its_uri():
     ref = {"type": "ref/resource", "uri": "file:///{path}"}
     assert post(request("completion/complete", {"ref": ref})).calls[0].name == "file:///{path}"
@@ -123,6 +137,30 @@ REFUSED = {
     "json-rpc as a number": (request(jsonrpc=2.0), "not-a-message"),
     "no json-rpc": (without(request(), "jsonrpc"), "not-a-message"),
     "an unknown member": (request(Method="ping2"), "twin-member"),
+    "arguments in capitals": (request(params={"name": "x", "Arguments": {}}), "twin-member"),
+    "a kelvin sign in task": (request(params={"name": "x", "tas\u212a": {}}), "twin-member"),
+    "answers in capitals": (request(params={"name": "x", "InputResponses": {}}), "twin-member"),
+    "a reference's type in capitals": (
+        request("completion/complete", {"ref": {"type": "ref/prompt", "name": "x", "Uri": "y"}}),
+        "twin-member",
+    ),
+    "capabilities in capitals": (request("initialize", {"Capabilities": {}}), "twin-member"),
+    "a version of _meta in capitals": (
+        request(params={"name": "x", "_meta": {VERSION_META.upper(): "1"}}),
+        "twin-member",
+    ),
+    "tasks to listen to, in capitals": (
+        request("subscriptions/listen", {"notifications": {"TaskIDs": ["t"]}}),
+        "twin-member",
+    ),
+    "resources to listen to that are no list": (
+        request("subscriptions/listen", {"notifications": {"resourceSubscriptions": "file:///x"}}),
+        "bad-params",
+    ),
+    "a resource to listen to that is no URI": (
+        request("subscriptions/listen", {"notifications": {"resourceSubscriptions": [1]}}),
+        "bad-params",
+    ),
     "another unknown member": (request(session="x"), "not-a-message"),
     "both result and error": ({"jsonrpc": "2.0", "id": 1, "result": {}, "error": {}}, "response-not-accepted"),
     "a result that is no object": ({"jsonrpc": "2.0", "id": 1, "result": []}, "response-not-accepted"),

@@ -28,6 +28,7 @@ servers:
   shop: {url: "https://shop.example/mcp"}
 rules:
   - {id: tools, who: [any], server: shop, tools: ["*"], effect: allow}
+  - {id: reads, who: [any], server: shop, resources: ["file:///srv/*"], effect: allow}
   - {id: asks, who: [job], server: shop, methods: [elicitation/create], effect: allow}
 """
 OLDER = {"mcp-protocol-version": "2025-11-25"}
@@ -269,6 +270,40 @@ def test_notifications_and_the_answer_are_passed_on(talk, message_id) -> None:
         {},
     ):
         assert talk.relay.streamed(made, message) is message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"jsonrpc": "2.0", "id": 1, "Result": {}},
+        {"jsonrpc": "2.0", "id": 1, "result": {"Tools": []}},
+        {"jsonrpc": "2.0", "id": 1, "result": {"InputRequests": {}}},
+        {"jsonrpc": "2.0", "Method": "sampling/createMessage", "id": 5},
+    ],
+)
+def test_an_answer_with_a_member_that_some_client_takes_for_another_does_not_pass(talk, message) -> None:
+    made = talk.call(method="tools/list")
+    assert reason(talk.relay.streamed, made, message) == ("server-failed", 502)
+    assert not talk.relay.is_answer(made, message, 200)
+    assert talk.relay.is_answer(made, {"Error": "an answer of something in between"}, 403)
+
+
+def test_a_notification_tells_of_no_resource_that_the_caller_cannot_read(talk) -> None:
+    made = talk.call()
+
+    def told(uri: str) -> object:
+        message = {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}}
+        return talk.relay.streamed(made, message)
+
+    assert told("file:///etc/passwd") is None
+    assert told("file:///srv/a") is not None
+
+
+def test_only_what_can_be_named_by_a_rule_makes_a_task(talk) -> None:
+    made = talk.call(method="tools/list")
+    talk.relay.read_answer(made, "tools/list", {"jsonrpc": "2.0", "id": 1, "result": {"task": {"taskId": "t-9"}}})
+    asked = {"jsonrpc": "2.0", "id": 2, "method": "tasks/result", "params": {"taskId": "t-9"}}
+    assert reason(talk.post, asked) == ("unknown-task", 200)
 
 
 def test_an_answer_comes_on_another_stream_of_the_same_session(talk) -> None:

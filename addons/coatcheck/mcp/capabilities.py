@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from coatcheck.mcp.call import Json
+from coatcheck.mcp.strict_json import folded
 
 CLIENT_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 """The member of `params._meta` that declares them from 2026-07-28 on; before that, `initialize` does."""
@@ -47,9 +48,14 @@ def _cut(where: dict[str, Json], member: str, may_ask: Callable[[str], bool], ch
     declared = where.get(member)
     if not isinstance(declared, dict):
         return
-    kept = {name: value for name, value in declared.items() if name not in ASKED_BY or may_ask(ASKED_BY[name])}
-    extensions = kept.get("extensions")
-    if isinstance(extensions, dict) and TASKS in extensions and not may_ask(ASKED_BY["tasks"]):
-        kept["extensions"] = {name: value for name, value in extensions.items() if name != TASKS}
+    # some servers read a member in any case (`mcp/spelling.py`)
+    forms = {name: folded(name) for name in declared}
+    kept = {
+        name: value for name, value in declared.items() if forms[name] not in ASKED_BY or may_ask(ASKED_BY[forms[name]])
+    }
+    if not may_ask(ASKED_BY["tasks"]):
+        for name, extensions in declared.items():
+            if forms[name] == "extensions" and isinstance(extensions, dict):
+                kept[name] = {one: value for one, value in extensions.items() if folded(one) != TASKS}
     if kept != declared:
         changes[member] = kept

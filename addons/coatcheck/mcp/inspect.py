@@ -17,6 +17,7 @@ from coatcheck.mcp.correlation import AskedOfClient
 from coatcheck.mcp.methods import BATCH_VERSION, FIRST_STATELESS, METHODS, VERSIONS, Method, is_notification
 from coatcheck.mcp.mirrored import check_mirrored
 from coatcheck.mcp.request_ids import is_request_id
+from coatcheck.mcp.spelling import has_twins
 from coatcheck.mcp.strict_json import dump_json, parse_json
 
 MAX_BATCH = 50
@@ -24,6 +25,8 @@ MAX_NAME = 256
 """Characters of a tool's or prompt's name and of a task's id."""
 MAX_URI = 8192
 """Characters of a resource's URI."""
+MAX_LISTENED = 500
+"""Resources that one `subscriptions/listen` is about."""
 
 _JSON_TYPE = re.compile(r'application/json(?:[ \t]*;[ \t]*charset=(?:utf-8|"utf-8"))?', re.IGNORECASE | re.ASCII)
 _METHOD = re.compile(r"[A-Za-z0-9_/$.-]{1,128}")
@@ -99,7 +102,7 @@ def inspect_post(
         return Inspected((), _canonical(message), "notification", claimed, (), message, (read,))
     version = check_mirrored(message, read, headers, claimed)
     return Inspected(
-        calls=(read,),
+        calls=(read, *listened(read)),
         body=_canonical(message),
         kind="notification" if read.id is None else "request",
         version=version,
@@ -149,7 +152,8 @@ def _inspect_batch(messages: list[Json], headers: Mapping[str, str], claimed: st
         raise _invalid("batch-not-accepted", f"arrays are accepted only under protocol version {BATCH_VERSION}")
     if not 1 <= len(messages) <= MAX_BATCH:
         raise _invalid("batch-not-accepted", f"a batch holds 1 to {MAX_BATCH} messages")
-    calls, answers = [], []
+    calls: list[Call] = []
+    answers: list[ClientAnswer] = []
     for message in messages:
         read = _read_message(message, claimed)
         if isinstance(read, ClientAnswer):
@@ -158,7 +162,7 @@ def _inspect_batch(messages: list[Json], headers: Mapping[str, str], claimed: st
         if read.method == "initialize":
             raise _invalid("batch-not-accepted", "initialize must not be part of a batch")
         check_mirrored(message, read, headers, claimed)
-        calls.append(read)
+        calls += (read, *listened(read))
     if answers:
         _check_unmirrored(headers)
     ids = tuple(call.id for call in calls if call.id is not None)
@@ -195,6 +199,8 @@ def _read_message(message: Json, claimed: str | None) -> Call | ClientAnswer:
     method = message.get("method")
     if not isinstance(method, str) or not _METHOD.fullmatch(method):
         raise _invalid("bad-method", "method must be a plain string of 1 to 128 characters")
+    if has_twins(message, method):
+        raise _invalid("twin-member", "a member looks like one that MCP has, but is not spelt like it")
     request_id = _read_id(message, method)
     _check_direction(method, claimed)
     params = message.get("params", {})
@@ -237,6 +243,22 @@ def _read_call(method: str, params: dict[str, Json], request_id: RequestId | Non
     if not isinstance(arguments, dict):
         raise _invalid("bad-params", "params.arguments must be an object")
     return Call("mcp", method, name, arguments, asked, request_id)
+
+
+def listened(call: Call) -> tuple[Call, ...]:
+    """What `subscriptions/listen` subscribes to by its URI (MCP 2026-07-28), each as the call that it was before: a
+    rule on the method says that a caller may listen, not to what.
+    """
+    if call.method != "subscriptions/listen":
+        return ()
+    wanted = call.params.get("notifications", {})
+    uris = wanted.get("resourceSubscriptions", []) if isinstance(wanted, dict) else None
+    if not isinstance(uris, list) or len(uris) > MAX_LISTENED:
+        raise _invalid("bad-params", f"notifications.resourceSubscriptions must be a list of at most {MAX_LISTENED}")
+    subscribe = METHODS["resources/subscribe"]
+    return tuple(
+        Call("mcp", subscribe.name, _read_name(subscribe, "uri", {"uri": uri}), {}, {"uri": uri}) for uri in uris
+    )
 
 
 def _read_name(method: Method, param: str, params: dict[str, Json]) -> str:

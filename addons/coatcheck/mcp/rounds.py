@@ -82,7 +82,7 @@ class Rounds:
     def _with_answers(
         self, peers: Peers, read: Inspected, message: dict[str, Json], params: dict[str, Json]
     ) -> Inspected:
-        (call,) = read.calls
+        call, *listened = read.calls
         responses, state = call.params[RESPONSES], call.params.get("requestState")
         if not isinstance(responses, dict):
             raise _refused(f"{RESPONSES} must be an object")
@@ -90,11 +90,11 @@ class Rounds:
         asked = {key: inputs.get(_of_key(told, call.method, call.name, key)) for key in responses}
         answers = [_answer(method, responses[key]) for key, method in asked.items() if method is not None]
         if len(answers) == len(responses):
-            return replace(read, calls=(call, *answers))
+            return replace(read, calls=(*read.calls, *answers))
         kept: dict[str, Json] = {key: responses[key] for key, method in asked.items() if method is not None}
         value: dict[str, Json] = {**message, "params": {**params, RESPONSES: kept}}
         call = replace(call, params={**call.params, RESPONSES: kept})
-        return replace(read, calls=(call, *answers), value=value, body=dump_json(value))
+        return replace(read, calls=(call, *listened, *answers), value=value, body=dump_json(value))
 
     def _check_state(self, peers: Peers, call: Call, state: str) -> None:
         if _digest(state, call.method, call.name or "") not in self._of(peers).states:

@@ -135,11 +135,11 @@ def _check_names(value: dict[str, Json]) -> None:
     if names.isascii():
         if not names.islower() and len({name.lower() for name in value}) != len(value):
             raise _invalid("twin-member", "two members of an object differ only in case")
-    elif len({_folded(name) for name in value}) != len(value):
+    elif len({folded(name) for name in value}) != len(value):
         raise _invalid("twin-member", "two members of an object differ only in case or in Unicode form")
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """The name as the most lenient known reader compares it (CVE-2026-27896: `ſ` is `s`, the Kelvin sign is `k`)."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).upper().casefold())
 

@@ -189,7 +189,7 @@ class Mask:
         if "method" in message and not exchange.streaming:
             raise unreadable("server-failed", "the server's answer asks something itself")
         message = self._relay.read_answer(exchange, method, message)
-        if method in LISTS and isinstance(message.get("result"), dict):
+        if method in LISTS and "result" in message:
             message = {**message, "result": self._visible(exchange, method, message["result"])}
         if not exchange.masker:
             return message

@@ -24,7 +24,9 @@ from coatcheck.mcp.legacy_sse import LegacyStreams
 from coatcheck.mcp.methods import FIRST_STATELESS, METHODS, VERSIONS
 from coatcheck.mcp.request_ids import is_request_id
 from coatcheck.mcp.rounds import Rounds
+from coatcheck.mcp.spelling import has_twins
 from coatcheck.mcp.tasks import TaskOrigin, Tasks, filter_tasks, made_task
+from coatcheck.policy.asked import NAMED
 from coatcheck.policy.decide import decide, may_ask, may_see
 from coatcheck.policy.decision import Allow
 
@@ -32,6 +34,7 @@ SESSION = "mcp-session-id"
 LAST_EVENT = "last-event-id"
 _SESSION_ID = re.compile(r"[!-~]{1,512}")
 _ASKED = frozenset({"jsonrpc", "id", "method", "params"})
+_UPDATED = "notifications/resources/updated"
 _TASK_ANSWERS = frozenset({"tasks/get", "tasks/result", "tasks/update"})
 
 
@@ -143,13 +146,17 @@ class Relay:
                 exchange.opened += (opened,)
 
     def streamed(self, exchange: Exchange, message: Json) -> Json | None:
-        """One message on a stream: what to pass on; None to drop it."""
+        """One message on a stream: what to pass on; None to drop it. Raises `Refusal` (502) for one with a member that
+        some client takes for another.
+        """
         if isinstance(message, list):
             kept: list[Json] = [passed for one in message if (passed := self.streamed(exchange, one)) is not None]
             return kept or None
         if not isinstance(message, dict):
             return None
         is_response = "result" in message or "error" in message
+        if self._has_twins(exchange, message):
+            raise _server_failed("the server's message has a member that looks like another")
         if "method" not in message:
             return message if not is_response or self._is_awaited(exchange, message) else None
         if is_response:
@@ -160,7 +167,7 @@ class Relay:
         if not self._tasks.passes(peers_of(exchange), message):
             return None
         if isinstance(params, dict):
-            if not self._allows_input(exchange, params):
+            if not self._allows_input(exchange, params) or not self._may_tell(exchange, message["method"], params):
                 return None
             self._rounds.give(peers_of(exchange), None, params)
         return message
@@ -217,15 +224,32 @@ class Relay:
                 return False
         return True
 
+    def _may_tell(self, exchange: Exchange, method: Json, params: dict[str, Json]) -> bool:
+        """Whether a notification is about nothing that the caller may not know of: a resource it cannot read."""
+        uri = params.get("uri")
+        if method != _UPDATED or not isinstance(uri, str) or exchange.observes:
+            return method != _UPDATED or exchange.observes
+        assert exchange.caller is not None
+        assert exchange.server is not None
+        return may_see(exchange.policy, exchange.caller, exchange.server, "resources", uri, now=self._clock())
+
+    def _has_twins(self, exchange: Exchange, message: dict[str, Json]) -> bool:
+        method = message.get("method") if "method" in message else self.method_of(exchange, message)
+        return has_twins(message, method if isinstance(method, str) else None)
+
     def _read_tasks(self, exchange: Exchange, message: dict[str, Json], result: dict[str, Json]) -> None:
         """Notes the task that an answer brings in the place of a result."""
         asked, task_id = self._answered(exchange, message), made_task(result)
-        if asked is not None and task_id is not None and not asked.method.startswith("tasks/"):
+        if asked is not None and task_id is not None and asked.method in NAMED:
             self._tasks.give(peers_of(exchange), task_id, TaskOrigin(asked.exchange, asked.method, asked.name))
 
     def is_answer(self, exchange: Exchange, message: Json, status: int) -> bool:
         """Whether one message of an answer that is no stream may be one; errors of HTTP bring JSON of any kind."""
-        if not isinstance(message, dict) or not ("result" in message or ("error" in message and status < 400)):
+        if not isinstance(message, dict):
+            return True
+        if status < 400 and self._has_twins(exchange, message):
+            return False
+        if not ("result" in message or ("error" in message and status < 400)):
             return True
         return self._is_awaited(exchange, message)
 
