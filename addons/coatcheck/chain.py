@@ -40,6 +40,7 @@ from coatcheck.proxy.hold import HoldCall
 from coatcheck.proxy.identify import Identify
 from coatcheck.proxy.inspect import Inspect
 from coatcheck.proxy.journal_request import JournalRequest
+from coatcheck.proxy.journaled import JournaledApprovals
 from coatcheck.proxy.keep_back import KeepBack
 from coatcheck.proxy.keep_pins import KeepPins
 from coatcheck.proxy.legacy_sse import LegacySse
@@ -60,6 +61,7 @@ from coatcheck.settings import Settings
 from coatcheck.vault.crypto import Sealer
 from coatcheck.vault.keys import find_master_key
 from coatcheck.vault.scrub import ScrubberCache
+from coatcheck.vault.snapshot import Snapshot
 from coatcheck.vault.store import Vault
 from coatcheck.watch import PolicyWatch, watch_idle, watch_vault
 
@@ -70,10 +72,7 @@ def build(settings: Settings) -> Parts:
     key, _ = find_master_key(settings.state, os.environ)
     vault = Vault.open(engine, key)
     snapshot = vault.snapshot()
-    policy = load_policy(settings.policy, secrets=snapshot.names(), sha256=settings.policy_sha256)
-    for entry in settings.reverse:
-        if entry.server not in policy.servers:
-            raise CoatcheckError(f"no server {entry.server!r} in the policy", where="coatcheck_reverse")
+    policy = _load_policy(settings, snapshot)
     keys = KeySource()
     live = Live(policy, Verifier(policy.issuers, policy.audience, keys), snapshot, settings.observe)
     sessions = SessionTokens(SessionStore(engine), Sealer(key.derive("session-tokens")), vault.id)
@@ -87,14 +86,13 @@ def build(settings: Settings) -> Parts:
     recorder = SessionRecorder(settings.state.sessions, clock=utc_now, on_closed=export_closed)
     approvals = ApprovalStore(engine)
     relay, limit_rate = Relay(utc_now), LimitRate(exchanges, time.monotonic)
-    hold = HoldCall(
-        live, exchanges, approvals, journal, maskers, metrics, console.show, sessions, relay, limit_rate.count
-    )
+    journaled = JournaledApprovals(approvals, journal)
+    hold = HoldCall(live, exchanges, journaled, maskers, metrics, console.show, sessions, relay, limit_rate.count)
     dialling: Dialling = WeakKeyDictionary()
     scrubbers = ScrubberCache()
     WireGate(exchanges, scrubbers, dialling).install()
     books = Books((pin_store := PinStore(engine)).load())
-    keep_pins = KeepPins(live, books, pin_store, approvals, journal, maskers, metrics)
+    keep_pins = KeepPins(live, books, pin_store, journaled, journal, maskers, metrics)
     hang_up = HangUp(handler_of)
     legacy_sse = LegacySse(exchanges, relay.streams, maskers, handler_of, hang_up.cut)
     mask = Mask(exchanges, maskers, utc_now, relay, books, legacy_sse.begin)
@@ -162,6 +160,14 @@ def build(settings: Settings) -> Parts:
 def gateway() -> Gateway:
     """The addon for `addons/gateway.py`."""
     return Gateway(build)
+
+
+def _load_policy(settings: Settings, snapshot: Snapshot) -> Policy:
+    policy = load_policy(settings.policy, secrets=snapshot.names(), sha256=settings.policy_sha256)
+    for entry in settings.reverse:
+        if entry.server not in policy.servers:
+            raise CoatcheckError(f"no server {entry.server!r} in the policy", where="coatcheck_reverse")
+    return policy
 
 
 def _note(event: Literal["issued", "revoked"], journal: JournalWriter) -> Callable[[IssuedToken], Awaitable[None]]:

@@ -28,6 +28,7 @@ from coatcheck.policy.model import Policy
 from coatcheck.proxy.authorize import decide_exchange
 from coatcheck.proxy.hold import HoldCall
 from coatcheck.proxy.inspect import inspect_flow
+from coatcheck.proxy.journaled import JournaledApprovals
 from coatcheck.proxy.mask import Maskers
 from coatcheck.proxy.relay import Relay
 from coatcheck.proxy.release import ReleaseRequest
@@ -86,8 +87,7 @@ class Desk:
         self.hold = HoldCall(
             self.live,
             exchanges,
-            self.approvals,
-            self.journal,
+            JournaledApprovals(self.approvals, self.journal),
             Maskers(bytes(32)),
             self.metrics,
             lambda flow: self.shown.append(flow.comment),
@@ -244,12 +244,14 @@ async def test_a_vote_that_was_cast_elsewhere_is_seen(desk) -> None:
     assert desk.state_of(flow) == "used"
 
 
-async def test_what_is_shown_is_masked(desk) -> None:
-    flow = desk.flow(call(mail="jane.doe@customer.example"))
+async def test_what_is_shown_is_masked_and_says_how_much_of_it_is_not_shown(desk) -> None:
+    flow = desk.flow(call(mail="jane.doe@customer.example", rows=[1] * 3000))  # more once it is laid out
     await desk.held(flow)
     (approval,) = desk.approvals.pending()
     assert "jane.doe" not in approval.question.arguments
     assert "mail" in approval.question.arguments
+    whole = json.dumps({"mail": "[redacted]", "rows": [1] * 3000}, indent=2)
+    assert approval.question.arguments.endswith(f"… ({len(whole)} characters)")
     assert "jane.doe" not in "".join(desk.shown)
 
 

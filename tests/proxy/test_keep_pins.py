@@ -18,6 +18,7 @@ from coatcheck.pins.books import Books
 from coatcheck.pins.store import PinStore
 from coatcheck.policy.load import load_policy
 from coatcheck.proxy import keep_pins
+from coatcheck.proxy.journaled import JournaledApprovals
 from coatcheck.proxy.keep_pins import KeepPins
 from coatcheck.proxy.mask import Maskers
 from coatcheck.state import StateDirectory
@@ -65,7 +66,8 @@ class Gateway:
         self.journal.start()
         self.metrics = Metrics()
         maskers = Maskers(bytes(32))
-        self.keeping = KeepPins(self.live, self.books, self.store, self.approvals, self.journal, maskers, self.metrics)
+        approvals = JournaledApprovals(self.approvals, self.journal)
+        self.keeping = KeepPins(self.live, self.books, self.store, approvals, self.journal, maskers, self.metrics)
 
     def see(self, *tools, server="shop"):
         return self.books.see(self.policy.servers[server], list(tools), exchange="x-1", caller="job")

@@ -9,41 +9,35 @@ the call, so it does not hear of its end either.
 """
 
 import asyncio
-import hashlib
-import json
 import logging
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal
 
 from mitmproxy import flow as mitmproxy_flow
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 
-from coatcheck.approvals.model import Approval, ApprovalError, Question, Vote
+from coatcheck.approvals.model import Approval, ApprovalError, Vote
 from coatcheck.approvals.refusal import refusal_for
 from coatcheck.approvals.reviewers import mitmweb_reviewer
-from coatcheck.approvals.store import ApprovalStore
 from coatcheck.control.metrics import Metrics
 from coatcheck.errors import GATEWAY_FAULT, JournalError, Refusal
-from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.exchange import Digest, Exchange, Exchanges
 from coatcheck.identity.session_tokens import SessionTokens
-from coatcheck.journal.records import ApprovalEvent, approval_record
-from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live, utc_now
 from coatcheck.policy import decision as decisions
 from coatcheck.proxy.decide_again import changed, decide_again
 from coatcheck.proxy.digest import digest_of
 from coatcheck.proxy.held import Held, is_as_shown, let_go
+from coatcheck.proxy.journaled import JournaledApprovals
 from coatcheck.proxy.mask import Maskers
+from coatcheck.proxy.question import question_of
 from coatcheck.proxy.relay import SESSION, Relay
 
 logger = logging.getLogger("coatcheck")
 
 MARKER = ":raised_hand:"
 POLL_SECONDS = 0.2
-SHOWN_ARGUMENTS = 16 * 1024
 
 
 class HoldCall:
@@ -53,8 +47,7 @@ class HoldCall:
         self,
         live: Live,
         exchanges: Exchanges,
-        approvals: ApprovalStore,
-        journal: JournalWriter,
+        approvals: JournaledApprovals,
         maskers: Maskers,
         metrics: Metrics,
         show: Callable[[http.HTTPFlow], None],
@@ -65,7 +58,6 @@ class HoldCall:
         self._live = live
         self._exchanges = exchanges
         self._approvals = approvals
-        self._journal = journal
         self._maskers = maskers
         self._metrics = metrics
         self._show = show
@@ -106,40 +98,12 @@ class HoldCall:
             await decide_again(self._live, self._relay, flow, exchange, shown, approval.question)
         await self._conclude(held, exchange)
 
-    # -- asking ------------------------------------------------------------------------------------------------
-
-    async def _ask(self, exchange: Exchange, decision: decisions.Hold, shown: bytes) -> Approval:
+    async def _ask(self, exchange: Exchange, decision: decisions.Hold, shown: Digest) -> Approval:
         """The open approval for this very call, or a new one."""
-        assert exchange.caller is not None
-        assert exchange.server is not None
-        question = Question(
-            caller=exchange.caller.name,
-            issuer=exchange.caller.issuer,
-            subject=exchange.caller.subject,
-            server=exchange.server.name,
-            call_title=", ".join(call.title for call in exchange.calls),
-            call_digest=calls_digest(exchange),
-            request_digest=shown.hex(),
-            arguments=self._shown_arguments(exchange),
-            rules=tuple(decision.rules),
-            reviewers=decision.reviewers,
-            quorum=decision.quorum,
-            message=decision.message,
-            policy=exchange.policy.sha256,
-        )
-        now = utc_now()
-        record = self._recorder("asked", exchange)
-        approval, _ = await asyncio.to_thread(
-            self._approvals.find_or_ask, question, now=now, expires=decision.expires, record=record
-        )
-        return approval
-
-    def _shown_arguments(self, exchange: Exchange) -> str:
         assert exchange.server is not None
         masker = self._maskers.get(exchange.policy, exchange.server.name)
-        shown = [masker.mask_json(dict(call.arguments or call.params), Counter()) for call in exchange.calls]
-        text = json.dumps(shown[0] if len(shown) == 1 else shown, ensure_ascii=False, indent=2)
-        return text if len(text) <= SHOWN_ARGUMENTS else text[:SHOWN_ARGUMENTS] + "…"
+        question = question_of(exchange, decision, shown, masker)
+        return await self._approvals.ask(question, now=utc_now(), expires=decision.expires, exchange=exchange.id)
 
     # -- waiting -----------------------------------------------------------------------------------------------
 
@@ -197,7 +161,7 @@ class HoldCall:
                 logger.warning("held calls: %s", error)  # a call nobody can decide ends when its time is over
 
     async def _look(self) -> None:
-        states = await asyncio.to_thread(self._approvals.states, {held.approval.id for held in self._held})
+        states = await self._approvals.states({held.approval.id for held in self._held})
         for held in list(self._held):
             state = states.get(held.approval.id, "withdrawn")
             if state != "pending":
@@ -234,8 +198,7 @@ class HoldCall:
 
     async def vote(self, approval_id: str, vote: Vote) -> Approval:
         """Journals and stores a vote. Raises `ApprovalError`, and `JournalError`: then the vote does not count."""
-        record = self._recorder("voted", vote=vote)
-        approval = await asyncio.to_thread(self._approvals.vote, approval_id, vote, now=vote.at, record=record)
+        approval = await self._approvals.vote(approval_id, vote)
         for held in self._held:
             if held.approval.id == approval_id and approval.state != "pending":
                 held.settle(approval.state)
@@ -262,63 +225,27 @@ class HoldCall:
                 raise refusal_for(approval, "withdrawn")
             raise Refusal("client-left", "the client left while its call was held", status=499, approval=approval.id)
         if held.state == "pending" and _utc(approval.expires_at) <= now:
-            await self._settle(approval, "expired", now)
+            await self._approvals.settle(approval, "expired", now=now)
             held.state = "expired"
         if held.state == "approved":
             self._count(exchange)  # where a limit is used up meanwhile, the approval stays for the next try
-            digest = approval.question.call_digest
-            record = self._recorder("used", exchange)
-            if await asyncio.to_thread(self._approvals.use, approval.id, call_digest=digest, now=now, record=record):
+            if await self._approvals.use(approval, now=now, exchange=exchange.id):
                 return
-            await self._journal_step("approved", approval)
+            await self._approvals.journal("approved", approval)
         elif held.state == "denied":
-            await self._journal_step("denied", approval)
+            await self._approvals.journal("denied", approval)
         raise refusal_for(approval, held.state)
 
     async def _withdraw(self, approval: Approval) -> None:
         """Takes back a question that nobody waits for any more."""
         if all(other.approval.id != approval.id for other in self._held):
-            await self._settle(approval, "withdrawn", utc_now())
-
-    async def _settle(self, approval: Approval, state: Literal["expired", "withdrawn"], now: datetime) -> None:
-        await asyncio.to_thread(self._approvals.settle, approval.id, state, now=now, record=self._recorder(state))
-
-    def _recorder(
-        self, event: ApprovalEvent, exchange: Exchange | None = None, vote: Vote | None = None
-    ) -> Callable[[Approval], None]:
-        """What journals a change of an approval, called in the thread that is about to commit it.
-
-        A crash between the two leaves a step in the journal that the database does not show, and the call is not
-        sent: it goes only after the commit. The other way round a call could be sent for votes that nobody wrote down.
-        """
-        loop = asyncio.get_running_loop()
-
-        def record(approval: Approval) -> None:
-            step: ApprovalEvent = "expired" if approval.state == "expired" else event
-            fields = approval_record(
-                event=step, approval=approval, exchange=exchange.id if exchange else None, vote=vote
-            )
-            asyncio.run_coroutine_threadsafe(self._journal.append("approval", fields), loop).result()
-
-        return record
-
-    async def _journal_step(self, event: ApprovalEvent, approval: Approval) -> None:
-        """Journals the approval as it stands now, with every vote: some are cast where no journal is at hand."""
-        current = await asyncio.to_thread(self._approvals.get, approval.id)
-        await self._journal.append("approval", approval_record(event=event, approval=current or approval))
+            await self._approvals.settle(approval, "withdrawn", now=utc_now())
 
 
 def _may_be_given_up(exchange: Exchange) -> bool:
     is_held = exchange.approval is not None or isinstance(exchange.decision, decisions.Hold)
     is_under_way = exchange.release is None and exchange.refusal is None and not exchange.finished
     return is_held and is_under_way and len(exchange.calls) == 1
-
-
-def calls_digest(exchange: Exchange) -> str:
-    """What an approval is for: the call's digest; for a batch, the SHA-256 of its calls' digests."""
-    if len(exchange.calls) == 1:
-        return exchange.calls[0].digest
-    return hashlib.sha256("".join(call.digest for call in exchange.calls).encode()).hexdigest()
 
 
 def _utc(moment: datetime) -> datetime:

@@ -8,16 +8,14 @@ Nothing here is waited for by a request: what is pinned holds in memory from the
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Literal
 
 from coatcheck.approvals.model import Approval, Question
-from coatcheck.approvals.store import ApprovalStore
 from coatcheck.control.metrics import Metrics
 from coatcheck.errors import CoatcheckError
-from coatcheck.journal.records import ApprovalEvent, approval_record, pin_record
+from coatcheck.journal.records import pin_record
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live, utc_now
 from coatcheck.masking.strings import TooCostly
@@ -25,6 +23,7 @@ from coatcheck.mcp.pins import Pin, Sight, difference, digest_of_change
 from coatcheck.pins.books import Books
 from coatcheck.pins.store import PinStore
 from coatcheck.policy.model import Server
+from coatcheck.proxy.journaled import JournaledApprovals
 from coatcheck.proxy.mask import Maskers
 
 logger = logging.getLogger("coatcheck")
@@ -43,7 +42,7 @@ class KeepPins:
         live: Live,
         books: Books,
         store: PinStore,
-        approvals: ApprovalStore,
+        approvals: JournaledApprovals,
         journal: JournalWriter,
         maskers: Maskers,
         metrics: Metrics,
@@ -127,7 +126,7 @@ class KeepPins:
 
     async def _decide(self, pin: Pin, server: Server) -> None:
         """Asks about one change, or does what was decided."""
-        asked = await asyncio.to_thread(self._approvals.get, pin.approval) if pin.approval is not None else None
+        asked = await self._approvals.get(pin.approval) if pin.approval is not None else None
         if asked is None or asked.question.call_digest != digest_of_change(pin):
             await self._ask(pin, server)
             return
@@ -136,23 +135,18 @@ class KeepPins:
         match approval.state:
             case "pending" if is_stale:
                 state: Literal["expired", "withdrawn"] = "expired" if approval.expires_at <= now else "withdrawn"
-                record = self._recorder(state)
-                await asyncio.to_thread(self._approvals.settle, approval.id, state, now=now, record=record)
+                await self._approvals.settle(approval, state, now=now)
                 await self._ask(pin, server)
             case "pending":
                 return
             case "denied":
                 if approval.id not in self._denied:
                     self._denied.add(approval.id)
-                    await self._journal.append("approval", approval_record(event="denied", approval=approval))
+                    await self._approvals.journal("denied", approval)
             case "approved" if is_stale:
                 await self._ask(pin, server)
             case "approved":
-                digest, record = approval.question.call_digest, self._recorder("used")
-                used = await asyncio.to_thread(
-                    self._approvals.use, approval.id, call_digest=digest, now=now, record=record
-                )
-                if used:
+                if await self._approvals.use(approval, now=now):
                     await self._accept(pin, approval)
             case "used":
                 await self._accept(pin, approval)
@@ -177,10 +171,7 @@ class KeepPins:
             message=f"{pin.tool} of {pin.server} is not what was pinned: is what it is now good?",
             policy=self._live.policy.sha256,
         )
-        record = self._recorder("asked")
-        approval, _ = await asyncio.to_thread(
-            self._approvals.find_or_ask, question, now=utc_now(), expires=ASK_FOR, record=record
-        )
+        approval = await self._approvals.ask(question, now=utc_now(), expires=ASK_FOR)
         await asyncio.to_thread(self._store.ask, pin.server, pin.tool, pin.seen.digest, approval.id)
         self._books.ask(pin, approval.id)
 
@@ -204,13 +195,3 @@ class KeepPins:
         self._journal.append_later("pin", record)
         self._metrics.pinned(server=pin.server, event="accepted")
         self._books.replace(await asyncio.to_thread(self._store.load))
-
-    def _recorder(self, event: ApprovalEvent) -> Callable[[Approval], None]:
-        """What journals a change of an approval, in the thread that is about to commit it."""
-        loop = asyncio.get_running_loop()
-
-        def record(approval: Approval) -> None:
-            fields = approval_record(event=event, approval=approval)
-            asyncio.run_coroutine_threadsafe(self._journal.append("approval", fields), loop).result()
-
-        return record

@@ -1,0 +1,46 @@
+"""What reviewers are asked about one held exchange, and shown of it.
+
+Law: reviewers see arguments as the caller's own answers are shown: masked (P5).
+"""
+
+import hashlib
+import json
+from collections import Counter
+
+from coatcheck.approvals.model import Question
+from coatcheck.exchange import Digest, Exchange
+from coatcheck.masking.masker import Masker
+from coatcheck.policy import decision as decisions
+
+
+def question_of(exchange: Exchange, decision: decisions.Hold, shown: Digest, masker: Masker) -> Question:
+    """The question about an exchange with a caller and a server. `shown`: the digest of the request as it is now."""
+    assert exchange.caller is not None
+    assert exchange.server is not None
+    return Question(
+        caller=exchange.caller.name,
+        issuer=exchange.caller.issuer,
+        subject=exchange.caller.subject,
+        server=exchange.server.name,
+        call_title=", ".join(call.title for call in exchange.calls),
+        call_digest=_calls_digest(exchange),
+        request_digest=shown.hex(),
+        arguments=_shown_arguments(exchange, masker),
+        rules=tuple(decision.rules),
+        reviewers=decision.reviewers,
+        quorum=decision.quorum,
+        message=decision.message,
+        policy=exchange.policy.sha256,
+    )
+
+
+def _calls_digest(exchange: Exchange) -> str:
+    """What an approval is for: the call's digest; for a batch, the SHA-256 of its calls' digests."""
+    if len(exchange.calls) == 1:
+        return exchange.calls[0].digest
+    return hashlib.sha256("".join(call.digest for call in exchange.calls).encode()).hexdigest()
+
+
+def _shown_arguments(exchange: Exchange, masker: Masker) -> str:
+    shown = [masker.mask_json(dict(call.arguments or call.params), Counter()) for call in exchange.calls]
+    return json.dumps(shown[0] if len(shown) == 1 else shown, ensure_ascii=False, indent=2)
