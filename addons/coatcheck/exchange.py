@@ -27,8 +27,8 @@ from coatcheck.mcp.tasks import TaskOrigin
 from coatcheck.policy.decision import Decision
 from coatcheck.policy.model import Policy, Server
 from coatcheck.sessions.recorder import Recording
+from coatcheck.vault.plan import SwapPlan
 from coatcheck.vault.scrub import Hit, Scrubber, ScrubStream
-from coatcheck.vault.swap import SwapPlan
 
 ExchangeId = NewType("ExchangeId", str)
 Digest = NewType("Digest", bytes)

@@ -26,9 +26,9 @@ from coatcheck.proxy.fail_closed import FailClosed
 from coatcheck.proxy.mask import Mask, Maskers
 from coatcheck.proxy.relay import Relay
 from coatcheck.vault.bindings import Binding
+from coatcheck.vault.plan import SwapPlan, Use
 from coatcheck.vault.secret import Secret
 from coatcheck.vault.snapshot import Credential, SecretInfo
-from coatcheck.vault.swap import SwapPlan, Use
 
 HOST, PORT = "echo.test", 80
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -17,11 +17,12 @@ from coatcheck.state import StateDirectory
 from coatcheck.vault.bindings import Binding
 from coatcheck.vault.keys import MasterKey
 from coatcheck.vault.patterns import patterns_of
+from coatcheck.vault.plan import Outgoing, plan_swap
 from coatcheck.vault.scrub import Scrubber, ScrubberCache
 from coatcheck.vault.secret import Secret
 from coatcheck.vault.snapshot import Credential, SecretInfo, Snapshot
 from coatcheck.vault.store import Vault
-from coatcheck.vault.swap import Outgoing, apply_swap, plan_swap
+from coatcheck.vault.swap import apply_swap
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 PLAIN = b"sk-live-Zq7RkT2mXw9Lb4Nf8VhC3pYs"

@@ -19,10 +19,11 @@ from coatcheck.http.headers import forwarded, without
 from coatcheck.policy.load import load_policy
 from coatcheck.settings import OPTIONS
 from coatcheck.vault.bindings import Binding
+from coatcheck.vault.plan import Outgoing, SwapPlan, Use
 from coatcheck.vault.scrub import ScrubberCache
 from coatcheck.vault.secret import Secret
 from coatcheck.vault.snapshot import Credential, SecretInfo
-from coatcheck.vault.swap import Outgoing, SwapPlan, Use, apply_swap
+from coatcheck.vault.swap import apply_swap
 from story.part import clean_environment, free_port
 from story.processes import BIN
 

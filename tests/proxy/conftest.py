@@ -30,10 +30,10 @@ from coatcheck.proxy import lockdown
 from coatcheck.proxy.digest import digest_of
 from coatcheck.proxy.wire import WireGate
 from coatcheck.vault.bindings import Binding
+from coatcheck.vault.plan import SwapPlan, Use
 from coatcheck.vault.scrub import ScrubberCache
 from coatcheck.vault.secret import Secret
 from coatcheck.vault.snapshot import Credential, SecretInfo
-from coatcheck.vault.swap import SwapPlan, Use
 
 HOST, PORT = "shop.test", 80
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -15,10 +15,11 @@ from coatcheck.vault.bindings import Binding
 from coatcheck.vault.crypto import Sealed, Sealer
 from coatcheck.vault.keys import MasterKey
 from coatcheck.vault.places import url_encoded
+from coatcheck.vault.plan import Outgoing, SwapPlan, plan_swap
 from coatcheck.vault.secret import Secret
 from coatcheck.vault.snapshot import Row, SecretInfo, Snapshot, sealed_facts
 from coatcheck.vault.store import Vault
-from coatcheck.vault.swap import Outgoing, SwapPlan, apply_swap, plan_swap
+from coatcheck.vault.swap import apply_swap
 
 VALUE = b'sk-live/51+Hq&8=%25\\"x'
 P = b"coat_token"

@@ -121,3 +121,8 @@ def outcome_of(votes: tuple[Vote, ...], quorum: int) -> Literal["pending", "appr
         return "denied"
     approving = {vote.person for vote in votes if vote.verdict == "approve"}
     return "approved" if len(approving) >= max(1, quorum) else "pending"
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` characters, and how many there were."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

@@ -22,20 +22,17 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from coatcheck.approvals.model import (
     MAX_ARGUMENTS,
-    MAX_REASON,
     Approval,
     ApprovalError,
     ApprovalState,
     Question,
     Vote,
+    cut,
     new_id,
-    outcome_of,
 )
 from coatcheck.approvals.tables import approvals
+from coatcheck.approvals.voting import CLOCK_SKEW, count, expire, why_not_counted
 from coatcheck.database import check_format
-
-CLOCK_SKEW = timedelta(minutes=1)
-"""How far the clocks of several gateways and of the command line may lie apart."""
 
 _HINTS = {
     "own call": "a held call is decided by someone else than its caller",
@@ -133,8 +130,8 @@ class ApprovalStore:
         """
         with self._transaction() as connection:
             approval = _take(connection, approval_id)
-            refused = _refused(approval, vote, now=now)
-            after = _expire(approval, now) if refused == "expired" else _count(approval, vote, now)
+            refused = why_not_counted(approval, vote, now=now)
+            after = expire(approval, now) if refused == "expired" else count(approval, vote, now)
             if refused in (None, "expired"):
                 _write(connection, after)
                 record(after)
@@ -220,7 +217,7 @@ class ApprovalStore:
 
 
 def _new(question: Question, now: datetime, expires: timedelta) -> Approval:
-    shown = replace(question, arguments=_cut(question.arguments, MAX_ARGUMENTS))
+    shown = replace(question, arguments=cut(question.arguments, MAX_ARGUMENTS))
     return Approval(new_id(), shown, "pending", now, now + expires)
 
 
@@ -238,35 +235,6 @@ def _take(connection: Connection, approval_id: str) -> Approval:
     if approval is None:
         raise ApprovalError("unknown", where=approval_id)
     return approval
-
-
-def _refused(approval: Approval, vote: Vote, *, now: datetime) -> str | None:
-    """Why the vote does not count, or None."""
-    question = approval.question
-    if approval.state == "expired":
-        return "expired"
-    if approval.state != "pending":
-        return "already decided"
-    if not approval.created_at - CLOCK_SKEW <= now < approval.expires_at:
-        return "expired"
-    if vote.person == question.subject:
-        return "own call"
-    if vote.reviewer not in question.reviewers:
-        return "not a reviewer"
-    if any(earlier.person == vote.person for earlier in approval.votes):
-        return "already voted"
-    return None
-
-
-def _count(approval: Approval, vote: Vote, now: datetime) -> Approval:
-    reason = None if vote.reason is None else _cut(vote.reason, MAX_REASON)
-    votes = (*approval.votes, replace(vote, reason=reason))
-    state = outcome_of(votes, approval.question.quorum)
-    return replace(approval, votes=votes, state=state, decided_at=None if state == "pending" else now)
-
-
-def _expire(approval: Approval, now: datetime) -> Approval:
-    return replace(approval, state="expired", decided_at=approval.decided_at or now)
 
 
 def _write(connection: Connection, approval: Approval) -> None:
@@ -296,7 +264,3 @@ def _approval(row: RowMapping) -> Approval:
         decided_at=row["decided_at"],
         votes=tuple(Vote(**{**vote, "at": datetime.fromisoformat(vote["at"])}) for vote in votes),  # type: ignore[arg-type]
     )
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

@@ -18,8 +18,8 @@ from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live
 from coatcheck.proxy.digest import digest_of
 from coatcheck.proxy.observe import deny, may_have_secrets
+from coatcheck.vault.plan import Outgoing, SwapPlan, plan_swap
 from coatcheck.vault.scrub import ScrubberCache
-from coatcheck.vault.swap import Outgoing, SwapPlan, plan_swap
 
 logger = logging.getLogger("coatcheck")
 

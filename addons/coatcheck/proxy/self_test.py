@@ -22,9 +22,9 @@ from coatcheck.policy.model import Policy
 from coatcheck.policy.model import Server as PolicyServer
 from coatcheck.proxy.digest import digest_of
 from coatcheck.vault.bindings import Binding
+from coatcheck.vault.plan import SwapPlan, Use
 from coatcheck.vault.secret import Secret
 from coatcheck.vault.snapshot import Credential, SecretInfo
-from coatcheck.vault.swap import SwapPlan, Use
 
 _HOST, _PORT = "canary.invalid", 80
 

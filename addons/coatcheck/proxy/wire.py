@@ -31,8 +31,9 @@ from coatcheck.proxy.refused import MessageRefused, RequestRefused
 from coatcheck.proxy.scrub import scrub_event
 from coatcheck.proxy.tell_client import NOT_RELEASED, answers_head, tell_client
 from coatcheck.proxy.withhold import withhold
+from coatcheck.vault.plan import Outgoing
 from coatcheck.vault.scrub import ScrubberCache
-from coatcheck.vault.swap import Outgoing, apply_swap
+from coatcheck.vault.swap import apply_swap
 
 type Commands = Iterator[commands.Command]
 
