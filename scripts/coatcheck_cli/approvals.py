@@ -40,7 +40,7 @@ def approvals() -> None:
 def list_(state: StateDirectory, *, show_all: bool, as_json: bool) -> None:
     """What waits for a decision, oldest first."""
     store = ApprovalStore(state.open_database())
-    found = store.recent() if show_all else store.pending()
+    found = store.recent() if show_all else store.pending(now=datetime.now(UTC))
     rows = [model.as_json(approval) if as_json else _row(approval) for approval in found]
     show(rows, COLUMNS, as_json=as_json, empty="nothing waits for a decision")
 
@@ -125,14 +125,14 @@ def watch(seconds: float, state: StateDirectory, *, as_json: bool) -> None:
     """Print what waits, and then each change, until interrupted."""
     store = ApprovalStore(state.open_database())
     known: dict[str, str] = {}
-    found = store.pending()
+    found = store.pending(now=datetime.now(UTC))
     try:
         while True:
             for approval in changed(known, found):
                 known[approval.id] = approval.state
                 _print(model.as_json(approval), as_json=as_json, text=_line, indent=None)
             time.sleep(seconds)
-            found = [*reversed(store.recent(200)), *store.pending()]
+            found = [*reversed(store.recent(200)), *store.pending(now=datetime.now(UTC))]
     except KeyboardInterrupt:
         return
 

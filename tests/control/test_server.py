@@ -254,6 +254,39 @@ async def test_a_list_shows_what_its_reviewer_may_decide_and_no_more(port) -> No
     assert await listed("sre", "support") == {mine, others, both}
 
 
+async def test_what_waits_is_listed_however_much_was_asked_since_and_what_has_expired_is_not_said_to_wait(port) -> None:
+    past, mine = datetime.now(UTC) - timedelta(minutes=10), port.ask()
+    old = port.approvals.ask(QUESTION, now=past, expires=timedelta(minutes=5)).id
+    for _ in range(60):
+        port.ask(reviewers=("support",))
+    listed = json.loads((await port.send("/approvals", token=port.token("sre"))).body)
+    assert [approval["id"] for approval in listed] == [mine]
+    assert old not in [approval.id for approval in port.approvals.pending(now=datetime.now(UTC))]
+
+
+@pytest.mark.parametrize("verb", ["list", "decide"])
+async def test_a_database_that_fails_is_a_503_and_its_own_words_are_not_told(port, verb, caplog) -> None:
+    approval, token = port.ask(), port.token("sre")
+    assert (await port.send("/approvals", token=token)).code == 200
+    with port.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE approvals")
+    response = await (port.send("/approvals", token=token) if verb == "list" else port.decide(approval, token))
+    assert (response.code, reason(response)) == (503, "state-unavailable")
+    assert "table" not in response.body.decode()
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_connection_that_says_nothing_is_closed(port, monkeypatch) -> None:
+    monkeypatch.setattr("coatcheck.control.server.IDLE_SECONDS", 0.05)
+    port.control.close()
+    port.control.listen("127.0.0.1", port.port)
+    for sent in (b"", b"GET /rea", b"POST /approvals/X HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+        writer.write(sent)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+
 # -- deciding ---------------------------------------------------------------------------------------------------------
 
 

@@ -47,7 +47,9 @@ reviewers:
   sre: {issuer: ci, claims: {role: sre}}
 servers:
   shop: {url: "http://shop.test/mcp", addresses: [127.0.0.0/8]}
+  plain: {url: "http://plain.test/", addresses: [127.0.0.0/8]}
 rules:
+  - {id: plain-refunds, who: [job], server: plain, http: ["POST /refunds"], effect: approve, reviewers: [desk]}
   - {id: reads, who: [job], server: shop, tools: [get_order], effect: allow}
   - id: refunds
     who: [job]
@@ -59,6 +61,7 @@ rules:
     message: "A refund needs the desk."
 masks:
   - {id: personal, server: shop, detect: [email], as: redact}
+  - {id: personal-too, server: plain, detect: [email], as: redact}
 """
 
 
@@ -119,6 +122,17 @@ class Desk:
         exchange.headers = {"content-type": "application/json", "host": "shop.test"}
         ends = datetime.now(UTC) + timedelta(minutes=5)
         exchange.caller = Caller("job", "ci", "repo:1", "token-1", ends, claims={"repository_id": "1"})
+        inspect_flow(flow, exchange, self.relay)
+        decide_exchange(exchange)
+        return flow
+
+    def plain(self, body: bytes, content_type: str = "application/json") -> http.HTTPFlow:
+        """A request to a plain HTTP API, inspected and decided."""
+        flow = self.flow(call("get_order"))
+        exchange = self.exchanges[flow]
+        flow.request = http.Request.make("POST", "http://plain.test/refunds?page=1&token=canary", body)
+        exchange.target, exchange.server = Target("http", "plain.test", 80), self.live.policy.servers["plain"]
+        exchange.is_mcp, exchange.headers = False, {"content-type": content_type, "host": "plain.test"}
         inspect_flow(flow, exchange, self.relay)
         decide_exchange(exchange)
         return flow
@@ -255,12 +269,65 @@ async def test_what_is_shown_is_masked_and_says_how_much_of_it_is_not_shown(desk
     assert "jane.doe" not in "".join(desk.shown)
 
 
+async def test_all_that_an_mcp_call_asks_for_is_shown(desk) -> None:
+    params = {"name": "refund", "arguments": {"order": "A-1"}, "task": {"ttl": 60_000}}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    await desk.held(desk.flow(json.dumps(body).encode()))
+    (approval,) = desk.approvals.pending()
+    assert json.loads(approval.question.arguments) == params
+
+
+async def test_the_body_of_a_plain_http_call_is_shown_masked_and_an_approval_is_for_no_other(desk) -> None:
+    asked, others = b'{"amount":1,"mail":"jane.doe@customer.example"}', [b'{"amount":1000000}', b"", b"\xff"]
+    first = desk.plain(asked)
+    task = await desk.held(first)
+    (approval,) = desk.approvals.pending()
+    shown = json.loads(approval.question.arguments)
+    assert shown["body"]["amount"] == 1
+    assert shown["query"] == "page=1&token=***"
+    assert "jane.doe" not in approval.question.arguments
+    assert "canary" not in approval.question.arguments
+    tasks = [await desk.held(desk.plain(body)) for body in others]
+    tasks.append(await desk.held(desk.plain(asked, "application/xml")))
+    assert len(desk.approvals.pending()) == 1 + len(tasks)
+    await desk.vote(first)
+    await asyncio.wait_for(task, 5)
+    assert not any(other.done() for other in tasks)
+    same = desk.plain(asked)
+    await desk.held(same)
+    assert desk.exchanges[same].approval != approval.id  # spent
+    for other in tasks:
+        other.cancel()
+
+
+async def test_arguments_that_are_long_are_cut_once_and_say_how_long_they_are(desk) -> None:
+    asked = {"lines": [1] * 5000}
+    await desk.held(desk.flow(call(**asked)))
+    (approval,) = desk.approvals.pending()
+    assert len(approval.question.arguments) < 17_000
+    assert approval.question.arguments.endswith(f"({len(json.dumps(asked, indent=2))} characters)")
+
+
 async def test_the_time_for_holding_clients_ends_with_a_pending_answer(desk) -> None:
     desk.live.policy = desk.policy(hold="1s")
     flow = desk.flow(call())
     refusal = await refused(await desk.held(flow))
     assert (refusal.reason, refusal.code, refusal.retryable) == ("approval-pending", 4033, True)
     assert desk.state_of(flow) == "pending"
+
+
+async def test_a_question_that_nobody_answered_in_time_is_journaled_as_expired_though_nobody_waits_for_it(desk) -> None:
+    flow = desk.flow(call())
+    await desk.held(flow)
+    (kept,) = desk.approvals.pending()
+    past = datetime.now(UTC) - timedelta(minutes=10)
+    lapsed = desk.approvals.ask(kept.question, now=past, expires=timedelta(minutes=2))
+    desk.watching.cancel()
+    desk.watching = asyncio.create_task(desk.hold.watch())  # looks when it begins, and every few seconds
+    await desk.until(lambda: desk.approvals.get(lapsed.id).state == "expired")
+    found = [one for one in records(desk.folder / "state" / "journal") if one.get("approval") == lapsed.id]
+    assert [one["event"] for one in found] == ["expired"]
+    assert desk.approvals.get(kept.id).state == "pending"
 
 
 async def test_the_next_try_joins_the_open_question_and_uses_its_answer_once(desk) -> None:

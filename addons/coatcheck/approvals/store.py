@@ -110,11 +110,20 @@ class ApprovalStore:
         with self._transaction() as connection:
             return {row.id: row.state for row in connection.execute(query)}
 
-    def pending(self) -> list[Approval]:
-        """All that wait, oldest first."""
+    def pending(self, *, now: datetime | None = None) -> list[Approval]:
+        """All that wait, oldest first; with `now` (UTC) only those that can still be decided."""
         query = select(approvals).where(approvals.c.state == "pending").order_by(approvals.c.created_at)
+        if now is not None:
+            query = query.where(approvals.c.expires_at > now)
         with self._transaction() as connection:
             return [_approval(row) for row in connection.execute(query).mappings()]
+
+    def lapsed(self, *, now: datetime, limit: int = 100) -> list[Approval]:
+        """The oldest that wait, but were not decided in time: for `settle`."""
+        query = select(approvals).where(approvals.c.state == "pending").where(approvals.c.expires_at <= now)
+        with self._transaction() as connection:
+            found = connection.execute(query.order_by(approvals.c.created_at).limit(limit)).mappings()
+            return [_approval(row) for row in found]
 
     def recent(self, limit: int = 50) -> list[Approval]:
         """The newest, whatever their state, newest first."""

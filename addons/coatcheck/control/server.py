@@ -26,6 +26,9 @@ from coatcheck.identity.tokens import find_token
 from coatcheck.live import Live, utc_now
 from coatcheck.mcp.strict_json import parse_json
 
+IDLE_SECONDS = 30
+"""How long a connection may take for a head, or a body, before it is closed: each one costs a descriptor."""
+
 type CastVote = Callable[[str, Vote], Awaitable[Approval]]
 type Routes = Sequence[tuple[str, type[tornado.web.RequestHandler], dict[str, object]]]
 """Path, handler and what the handler is made with: what other parts serve here."""
@@ -70,7 +73,13 @@ class ControlPort:
             default_handler_class=NotFound,
             log_function=lambda _handler: None,
         )
-        self._server = tornado.httpserver.HTTPServer(app, max_body_size=64 * 1024, max_header_size=64 * 1024)
+        self._server = tornado.httpserver.HTTPServer(
+            app,
+            max_body_size=64 * 1024,
+            max_header_size=64 * 1024,
+            idle_connection_timeout=IDLE_SECONDS,
+            body_timeout=IDLE_SECONDS,
+        )
         self._server.add_sockets(sockets)
 
     def close(self) -> None:
@@ -102,6 +111,7 @@ class _Handler(tornado.web.RequestHandler):
     @override
     def set_default_headers(self) -> None:
         self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
         self.clear_header("Server")
 
     @override
@@ -208,10 +218,21 @@ class ApprovalList(_ReviewerHandler):
         except Refusal as refusal:
             self.refuse(refusal)
             return
-        recent = await asyncio.to_thread(self.port.approvals.recent)
-        shown = [approval for approval in recent if names & set(approval.question.reviewers)]
+        try:
+            text = await asyncio.to_thread(_listed, self.port.approvals, names)
+        except ApprovalError:
+            self.fail(503, "state-unavailable", "the approvals cannot be read at the moment")
+            return
         self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps([as_json(approval) for approval in shown]))
+        self.finish(text)
+
+
+def _listed(approvals: ApprovalStore, names: frozenset[str]) -> str:
+    """In a thread. What waits is shown whatever else was asked since; oldest first, then what was decided."""
+    waiting = approvals.pending(now=utc_now())
+    known = {approval.id for approval in waiting}
+    found = [*waiting, *(approval for approval in approvals.recent() if approval.id not in known)]
+    return json.dumps([as_json(approval) for approval in found if names & set(approval.question.reviewers)])
 
 
 class ApprovalOne(_ReviewerHandler):
@@ -225,15 +246,18 @@ class ApprovalOne(_ReviewerHandler):
         except Refusal as refusal:
             self.refuse(refusal)
             return
-        approval = await asyncio.to_thread(self.port.approvals.get, canonical_id(approval_id) or "")
-        entry = next((n for n in approval.question.reviewers if n in names), None) if approval else None
-        if approval is None or entry is None:
-            self.fail(403, "not-a-reviewer", "this token may not decide that approval")
-            return
         try:
+            approval = await asyncio.to_thread(self.port.approvals.get, canonical_id(approval_id) or "")
+            entry = next((n for n in approval.question.reviewers if n in names), None) if approval else None
+            if approval is None or entry is None:
+                self.fail(403, "not-a-reviewer", "this token may not decide that approval")
+                return
             approval = await self.port.vote(approval.id, Vote(entry, person, verdict, utc_now(), reason))
         except ApprovalError as error:
-            self.fail(409, "not-decidable", str(error))
+            if error.reason == "not reachable":
+                self.fail(503, "state-unavailable", "the approvals cannot be read or written at the moment")
+            else:
+                self.fail(409, "not-decidable", str(error))
             return
         except JournalError:
             self.fail(503, "journal-unavailable", "the journal cannot be written, so the vote does not count")

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import count
 
 from mitmproxy import flow as mitmproxy_flow
 from mitmproxy import http
@@ -29,15 +30,18 @@ from coatcheck.policy import decision as decisions
 from coatcheck.proxy.decide_again import changed, decide_again
 from coatcheck.proxy.digest import digest_of
 from coatcheck.proxy.held import Held, is_as_shown, let_go
+from coatcheck.proxy.inspect import LARGE
 from coatcheck.proxy.journaled import JournaledApprovals
 from coatcheck.proxy.mask import Maskers
-from coatcheck.proxy.question import question_of
+from coatcheck.proxy.question import body_of, question_of
 from coatcheck.proxy.relay import SESSION, Relay
 
 logger = logging.getLogger("coatcheck")
 
 MARKER = ":raised_hand:"
 POLL_SECONDS = 0.2
+LAPSE_POLLS = 25
+"""After how many polls to look for questions that nobody waits for any more, and that were not answered in time."""
 
 
 class HoldCall:
@@ -102,7 +106,9 @@ class HoldCall:
         """The open approval for this very call, or a new one."""
         assert exchange.server is not None
         masker = self._maskers.get(exchange.policy, exchange.server.name)
-        question = question_of(exchange, decision, shown, masker)
+        is_large = len(body_of(exchange)) > LARGE
+        asked = (exchange, decision, shown, masker)
+        question = await asyncio.to_thread(question_of, *asked) if is_large else question_of(*asked)
         return await self._approvals.ask(question, now=utc_now(), expires=decision.expires, exchange=exchange.id)
 
     # -- waiting -----------------------------------------------------------------------------------------------
@@ -151,12 +157,13 @@ class HoldCall:
 
     async def watch(self) -> None:
         """Runs for the gateway's life: sees decisions made elsewhere, in mitmweb, and clients that left."""
-        while True:
+        for poll in count():
             await asyncio.sleep(POLL_SECONDS)
-            if not self._held:
-                continue
             try:
-                await self._look()
+                if poll % LAPSE_POLLS == 0:
+                    await self._approvals.expire_lapsed(now=utc_now())
+                if self._held:
+                    await self._look()
             except (ApprovalError, JournalError) as error:
                 logger.warning("held calls: %s", error)  # a call nobody can decide ends when its time is over
 

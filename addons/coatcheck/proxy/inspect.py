@@ -5,6 +5,7 @@ that what mitmweb shows, policy decides and the release digests is exactly what 
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable
 
 from mitmproxy import http
@@ -12,7 +13,7 @@ from mitmproxy import http
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.headers import forwarded, without
-from coatcheck.mcp.call import Call, RequestId
+from coatcheck.mcp.call import Call, Json, RequestId
 from coatcheck.mcp.inspect import Inspected, peek_id
 from coatcheck.mcp.size import check_size
 from coatcheck.proxy.answer import answer
@@ -106,10 +107,17 @@ def _rewrite(request: http.Request, exchange: Exchange, inspected: Inspected) ->
     )
 
 
+def _content(exchange: Exchange, body: bytes) -> dict[str, Json]:
+    """What a body makes of a call: an approval is for this one alone."""
+    said = exchange.headers.get("content-type")
+    return {"content_type": said, "body_sha256": hashlib.sha256(body).hexdigest()}
+
+
 def _inspect(exchange: Exchange, method: str, path: str, body: bytes, relay: Relay) -> Inspected:
     plain, _, query = path.partition("?")
     if not exchange.is_mcp:
-        call = Call(kind="http", method=method, name=plain, params={"query": query, "path": plain})
+        content = _content(exchange, body) if body else {}
+        call = Call(kind="http", method=method, name=plain, params={"query": query, "path": plain, **content})
         return Inspected(calls=(call,), body=body, kind="request", version=None, ids=())
     if method == "POST":
         return relay.read_post(exchange, body)

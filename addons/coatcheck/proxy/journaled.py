@@ -59,6 +59,11 @@ class JournaledApprovals:
         """Ends it without a vote, where it is still pending."""
         await asyncio.to_thread(self._store.settle, approval.id, state, now=now, record=self._recorder(state))
 
+    async def expire_lapsed(self, *, now: datetime) -> None:
+        """Ends what is pending and was not decided in time, whether somebody still waits for it or not."""
+        for approval in await asyncio.to_thread(self._store.lapsed, now=now):
+            await self.settle(approval, "expired", now=now)
+
     async def journal(self, event: ApprovalEvent, approval: Approval) -> None:
         """Journals the approval as it stands now, with every vote: some are cast where no journal is at hand."""
         current = await self.get(approval.id)

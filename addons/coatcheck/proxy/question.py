@@ -4,13 +4,12 @@ Law: reviewers see arguments as the caller's own answers are shown: masked (P5).
 """
 
 import hashlib
-import json
-from collections import Counter
 
 from coatcheck.approvals.model import Question
 from coatcheck.exchange import Digest, Exchange
 from coatcheck.masking.masker import Masker
 from coatcheck.policy import decision as decisions
+from coatcheck.proxy.shown_call import shown_call
 
 
 def question_of(exchange: Exchange, decision: decisions.Hold, shown: Digest, masker: Masker) -> Question:
@@ -25,7 +24,7 @@ def question_of(exchange: Exchange, decision: decisions.Hold, shown: Digest, mas
         call_title=", ".join(call.title for call in exchange.calls),
         call_digest=_calls_digest(exchange),
         request_digest=shown.hex(),
-        arguments=_shown_arguments(exchange, masker),
+        arguments=shown_call(exchange.calls, body_of(exchange), masker),
         rules=tuple(decision.rules),
         reviewers=decision.reviewers,
         quorum=decision.quorum,
@@ -34,13 +33,13 @@ def question_of(exchange: Exchange, decision: decisions.Hold, shown: Digest, mas
     )
 
 
+def body_of(exchange: Exchange) -> bytes:
+    """The body as it may leave."""
+    return exchange.inspected.body if exchange.inspected is not None else b""
+
+
 def _calls_digest(exchange: Exchange) -> str:
     """What an approval is for: the call's digest; for a batch, the SHA-256 of its calls' digests."""
     if len(exchange.calls) == 1:
         return exchange.calls[0].digest
     return hashlib.sha256("".join(call.digest for call in exchange.calls).encode()).hexdigest()
-
-
-def _shown_arguments(exchange: Exchange, masker: Masker) -> str:
-    shown = [masker.mask_json(dict(call.arguments or call.params), Counter()) for call in exchange.calls]
-    return json.dumps(shown[0] if len(shown) == 1 else shown, ensure_ascii=False, indent=2)
