@@ -98,7 +98,7 @@ class Part:
         """Whether it serves; asked again and again by `start`. The plain part is ready at once."""
         return True
 
-    def start(self, *, ready_within_seconds: float = 20) -> Self:
+    def start(self, *, ready_within_seconds: float = 60) -> Self:
         """Starts the process and waits until it is ready. Raises `StoryError`, leaving nothing behind."""
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603  # our own commands

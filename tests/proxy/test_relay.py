@@ -30,6 +30,7 @@ rules:
   - {id: tools, who: [any], server: shop, tools: ["*"], effect: allow}
   - {id: reads, who: [any], server: shop, resources: ["file:///srv/*"], effect: allow}
   - {id: asks, who: [job], server: shop, methods: [elicitation/create], effect: allow}
+  - {id: no-folders, who: [job], server: shop, methods: [roots/list], effect: deny, message: Folders stay here.}
 """
 OLDER = {"mcp-protocol-version": "2025-11-25"}
 NEWER = {"mcp-protocol-version": "2026-07-28"}
@@ -356,6 +357,18 @@ def test_input_that_no_rule_allows_is_a_denial_with_the_same_id(talk, asks) -> N
     told = talk.relay.read_answer(talk.post(*modern()), "tools/call", input_required(*asks, state="sealed"))
     assert (told["id"], told["error"]["code"], told["error"]["data"]["reason"]) == (1, 4030, "policy-denied")
     assert "sealed" not in json.dumps(told)
+
+
+def test_such_a_denial_names_what_was_asked_and_the_rule_with_its_words(talk) -> None:
+    """But no method that MCP does not have: that is a server's own text."""
+    asks = ("roots/list", "sampling/createMessage", "ann@shop.example")
+    answers = [input_required({"method": method}) for method in asks]
+    ruled, unruled, unknown = (talk.relay.read_answer(talk.post(*modern()), "tools/call", one) for one in answers)
+    assert ruled["error"]["data"]["rule"] == "no-folders"
+    assert ruled["error"]["message"] == "the server asked for roots/list: Folders stay here."
+    assert unruled["error"]["data"]["rule"] is None
+    assert "sampling/createMessage" in unruled["error"]["message"]
+    assert "ann@" not in json.dumps(unknown)
 
 
 def test_a_state_comes_back_from_the_caller_and_for_the_call_it_was_given_for(talk) -> None:

@@ -21,14 +21,14 @@ from coatcheck.mcp.call import Call, Json
 from coatcheck.mcp.correlation import AskedOfClient, Correlation, Opened, Peers
 from coatcheck.mcp.inspect import Inspected, inspect_post, settle_answers
 from coatcheck.mcp.legacy_sse import LegacyStreams
-from coatcheck.mcp.methods import FIRST_STATELESS, METHODS, VERSIONS
+from coatcheck.mcp.methods import FIRST_STATELESS, VERSIONS
 from coatcheck.mcp.request_ids import is_request_id
 from coatcheck.mcp.rounds import Rounds
 from coatcheck.mcp.spelling import has_twins
 from coatcheck.mcp.tasks import TaskOrigin, Tasks, filter_tasks, made_task
 from coatcheck.policy.asked import NAMED
-from coatcheck.policy.decide import decide, may_ask, may_see
-from coatcheck.policy.decision import Allow
+from coatcheck.policy.decide import may_ask, may_see
+from coatcheck.proxy.refuse_ask import is_askable, name_of, refused_ask
 
 SESSION = "mcp-session-id"
 LAST_EVENT = "last-event-id"
@@ -167,7 +167,8 @@ class Relay:
         if not self._tasks.passes(peers_of(exchange), message):
             return None
         if isinstance(params, dict):
-            if not self._allows_input(exchange, params) or not self._may_tell(exchange, message["method"], params):
+            is_refused = self._refused_input(exchange, params) is not None
+            if is_refused or not self._may_tell(exchange, message["method"], params):
                 return None
             self._rounds.give(peers_of(exchange), None, params)
         return message
@@ -202,8 +203,7 @@ class Relay:
         if method == "server/discover" and isinstance(versions, list):
             known = tuple(one for one in versions if isinstance(one, str) and one in VERSIONS)
             self._known.learn_versions(exchange.server.name, known)
-        if not self._allows_input(exchange, result):
-            denial = Refusal.denied("policy-denied", "the server asked for what no rule lets it ask")
+        if (denial := self._refused_input(exchange, result)) is not None:
             return error_message(message.get("id"), denial)
         self._read_tasks(exchange, message, result)
         if method == "tasks/list":
@@ -213,16 +213,14 @@ class Relay:
         self._rounds.give(peers_of(exchange), about, result)
         return message
 
-    def _allows_input(self, exchange: Exchange, asking: dict[str, Json]) -> bool:
-        """Whether the policy lets the server ask everything that it asks by `inputRequests` (2026-07-28)."""
+    def _refused_input(self, exchange: Exchange, asking: dict[str, Json]) -> Refusal | None:
+        """Why the policy does not let the server ask everything that it asks by `inputRequests` (2026-07-28)."""
         asks = asking.get("inputRequests")
         for asked in asks.values() if isinstance(asks, dict) else ():
-            name = asked.get("method") if isinstance(asked, dict) else None
-            if not isinstance(asked, dict) or not isinstance(name, str) or not self._allows(exchange, name, asked):
-                denial = Refusal.denied("policy-denied", "the server asked for what no rule lets it ask")
-                self.on_denied(exchange, denial, _known(name))
-                return False
-        return True
+            method = asked.get("method") if isinstance(asked, dict) else None
+            if (refusal := self._refused_ask(exchange, method, asked)) is not None:
+                return refusal
+        return None
 
     def _may_tell(self, exchange: Exchange, method: Json, params: dict[str, Json]) -> bool:
         """Whether a notification is about nothing that the caller may not know of: a resource it cannot read."""
@@ -266,26 +264,21 @@ class Relay:
             return None  # from 2026-07-28 on, a server asks only by its answer (`inputRequests`)
         assert is_request_id(request_id)
         assert isinstance(method, str)
-        is_allowed = self._tasks.passes(peers_of(exchange), message) and self._allows(exchange, method, message)
+        is_allowed = self._tasks.passes(peers_of(exchange), message)
+        if not is_allowed:
+            self.on_denied(exchange, Refusal.denied("policy-denied", "the task is another caller's"), name_of(method))
+        elif self._refused_ask(exchange, method, message) is not None:
+            is_allowed = False
         if not exchange.conversation.ask(request_id, AskedOfClient(method, not is_allowed)):
             return None
-        if not is_allowed:
-            self.on_denied(exchange, Refusal.denied("policy-denied", "the server may not ask this"), _known(method))
         return message if is_allowed else {"jsonrpc": "2.0", "id": request_id, "method": "ping"}
 
-    def _allows(self, exchange: Exchange, method: str, message: dict[str, Json]) -> bool:
-        """Whether the policy lets the server ask this. What must wait for an approval is not let."""
-        known = METHODS.get(method)
-        if known is not None and known.sender == "client":
-            return False
-        assert exchange.caller is not None
-        assert exchange.server is not None
-        params = message.get("params", {})
-        call = Call("mcp", method, params=params if isinstance(params, dict) else {})
-        decision = decide(exchange.policy, exchange.caller, exchange.server, [call], now=self._clock())
-        if not isinstance(decision, Allow) and exchange.observes:
-            self.on_denied(exchange, Refusal.denied("policy-denied", "the server may not ask this"), _known(method))
-        return isinstance(decision, Allow) or exchange.observes
+    def _refused_ask(self, exchange: Exchange, method: object, message: Json) -> Refusal | None:
+        """Why the server may not ask this, which `on_denied` is told too; None where it may, or it only observes."""
+        refusal = refused_ask(exchange, method, message, now=self._clock())
+        if refusal is not None:
+            self.on_denied(exchange, refusal, name_of(method))
+        return None if exchange.observes and is_askable(method) else refusal
 
 
 def is_stateless(exchange: Exchange) -> bool:
@@ -309,11 +302,6 @@ def _opened(exchange: Exchange) -> tuple[Opened, ...]:
         for call in exchange.calls
         if call.id is not None
     )
-
-
-def _known(method: object) -> str:
-    """A method's name for the journal. One that MCP does not have is a server's own text, and may say anything."""
-    return method if isinstance(method, str) and method in METHODS else "unknown"
 
 
 def _server_failed(message: str) -> Refusal:
