@@ -18,7 +18,7 @@ from coatcheck.settings import parse_address
 from coatcheck.state import StateDirectory
 from coatcheck_cli import checks
 from coatcheck_cli.checks import Found
-from coatcheck_cli.options import json_option, policy_option, printable, state_option
+from coatcheck_cli.options import json_option, json_text, policy_option, printable, state_option
 
 KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
 
@@ -33,7 +33,7 @@ def doctor(policy: Path | None, state: StateDirectory, listen: str, control: str
     """Check the state, master key, policy, CA, ports, clock, and that the issuers can be reached."""
     found = examine(policy, state, listen, control.removeprefix("http://"))
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False))
+        click.echo(json_text([asdict(each) for each in found]))
     else:
         width = max(len(each.check) for each in found)
         for each in found:

@@ -1,6 +1,5 @@
 """`coatcheck identities`: who is declared, and whose token this is."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from coatcheck.identity.match import is_expired
 from coatcheck.policy.load import load_policy
 from coatcheck.policy.model import Identity
 from coatcheck_cli.identities_explain import explain, joined
-from coatcheck_cli.options import json_option, policy_option, printable, show
+from coatcheck_cli.options import json_option, json_text, policy_option, printable, show
 from coatcheck_cli.session_tokens import revoke, tokens
 
 
@@ -53,7 +52,7 @@ def show_identity(name: str, policy: Path, as_json: bool) -> None:
     issuer = loaded.issuers[identity.issuer]
     row = {**_row(identity, datetime.now(UTC)), "issuer_url": issuer.issuer, "claims": dict(identity.claims)}
     if as_json:
-        click.echo(json.dumps(row, indent=2, default=str, ensure_ascii=False))
+        click.echo(json_text(row))
         return
     for key, value in row.items():
         if key == "claims":

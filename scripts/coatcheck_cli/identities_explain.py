@@ -4,7 +4,6 @@ Law: what the gateway would decide is decided here by the same code; the token i
 """
 
 import asyncio
-import json
 import os
 import sys
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from coatcheck.state import StateDirectory
 from coatcheck.vault.crypto import Sealer
 from coatcheck.vault.keys import find_master_key
 from coatcheck.vault.store import Vault
-from coatcheck_cli.options import json_option, policy_option, show, state_option
+from coatcheck_cli.options import json_option, json_text, policy_option, show, state_option
 
 LONGEST = 256 * 1024
 
@@ -103,7 +102,7 @@ def explain(source: str, policy: Path, state: StateDirectory, as_json: bool) -> 
     shown = _read(sys.stdin.buffer)
     explained = asyncio.run(_explained(loaded, shown, state))
     if as_json:
-        click.echo(json.dumps(explained.as_json(), indent=2, ensure_ascii=False))
+        click.echo(json_text(explained.as_json()))
     else:
         explained.write()
     if explained.refusal is not None:

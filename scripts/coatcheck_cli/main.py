@@ -57,5 +57,8 @@ def main() -> None:
     try:
         cli()
     except CoatcheckError as error:
-        print("\n".join(error.lines()), file=sys.stderr)
+        from coatcheck_cli.options import printable  # noqa: PLC0415  # rich takes its time, and most commands end well
+
+        for line in "\n".join(error.lines()).split("\n"):
+            print(printable(line), file=sys.stderr)
         sys.exit(1)

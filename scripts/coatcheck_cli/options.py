@@ -48,7 +48,7 @@ def json_option(command: Command) -> Command:
 def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
     """Prints rows as a table of `columns`, or whole as a JSON array."""
     if as_json:
-        click.echo(json.dumps(rows, indent=2, default=str, ensure_ascii=False))
+        click.echo(json_text(rows))
         return
     if not rows:
         click.echo(empty)
@@ -59,6 +59,12 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_jso
     for row in rows:
         table.add_row(*("" if row.get(column) is None else printable(str(row[column])) for column in columns))
     Console(soft_wrap=False, markup=False, highlight=False).print(table)
+
+
+def json_text(data: object) -> str:
+    """JSON that people may look at in a terminal: what would act there is escaped, which says the same to a parser."""
+    text = json.dumps(data, indent=2, default=str, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def printable(text: str) -> str:

@@ -3,7 +3,6 @@
 The commands are in the modules `policy_…`, registered here.
 """
 
-import json
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ import click
 from coatcheck.policy.doubts import doubts
 from coatcheck.policy.load import load_policy
 from coatcheck.policy.schema import schema_text
-from coatcheck_cli.options import json_option, policy_option, printable
+from coatcheck_cli.options import json_option, json_text, policy_option, printable
 from coatcheck_cli.policy_backtest import backtest_command
 from coatcheck_cli.policy_cases import test_command
 from coatcheck_cli.policy_explain import explain_command, who
@@ -41,7 +40,7 @@ def check(policy: Path, *, as_json: bool) -> None:
             "sha256": loaded.sha256,
             "warnings": [{"where": one.where, "what": one.what, "hint": one.hint} for one in warnings],
         }
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        click.echo(json_text(data))
         return
     parts = [
         _counted(len(loaded.files), "file"),

@@ -1,6 +1,5 @@
 """`coatcheck policy backtest`: recorded traffic, decided again by another policy."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from coatcheck.policy.load import load_policy
 from coatcheck.policy.recorded import Recorded, recorded
 from coatcheck.sessions.read import find_sessions, open_session
 from coatcheck.state import StateDirectory
-from coatcheck_cli.options import Command, json_option, printable, show, state_option
+from coatcheck_cli.options import Command, json_option, json_text, printable, show, state_option
 from coatcheck_cli.policy_explain import read_object
 
 COLUMNS = ("caller", "server", "was", "now", "times", "calls")
@@ -49,7 +48,7 @@ def backtest_command(
     given = None if claims is None else read_object(claims, "--claims")
     made = backtest(policy, read_sessions(sessions, state, caller), claims=given)
     if as_json:
-        click.echo(json.dumps(_as_data(made), indent=2, ensure_ascii=False))
+        click.echo(json_text(_as_data(made)))
     else:
         changed, unknown = made.count("changed"), made.count("unknown")
         if made.groups:

@@ -1,6 +1,5 @@
 """`coatcheck policy test`: a policy's own cases, tried."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from coatcheck.errors import CoatcheckError
 from coatcheck.policy.cases import CaseFile, find_case_files
 from coatcheck.policy.load import load_policy
 from coatcheck.policy.trial import Coverage, Outcome, coverage, try_cases
-from coatcheck_cli.options import json_option, printable
+from coatcheck_cli.options import json_option, json_text, printable
 
 
 @click.command("test")
@@ -33,7 +32,7 @@ def test_command(path: Path, *, as_json: bool) -> None:
     problems = [one.problem for _, files, _ in results for _, made in files for one in made if one.problem]
     if as_json:
         data = [_as_data(policy, files, covered) for policy, files, covered in results]
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        click.echo(json_text(data))
         if problems:
             click.get_current_context().exit(1)
         return

@@ -19,7 +19,7 @@ from coatcheck.policy.model import Identity, Policy, Rate, RuleId, Server
 from coatcheck.policy.shape import shown, suggest
 from coatcheck.policy.terms import Terms, terms_of
 from coatcheck.policy.who import Access, who_may
-from coatcheck_cli.options import Command, json_option, policy_option, printable, show
+from coatcheck_cli.options import Command, json_option, json_text, policy_option, printable, show
 
 
 def what_options(command: Command) -> Command:
@@ -67,7 +67,7 @@ def explain_command(
             data["with_shadows"] = as_data(would)
         if refused:
             data["refused"] = refused
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        click.echo(json_text(data))
         return
     if refused:
         click.echo(printable(f"refused before any rule: {refused}; a token of another day would get:"))

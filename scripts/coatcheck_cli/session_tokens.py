@@ -3,7 +3,6 @@
 Law: a token itself is never shown; nobody has it but the caller it was given to.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -12,7 +11,7 @@ import click
 from coatcheck.errors import CoatcheckError
 from coatcheck.identity.session_store import IssuedToken, SessionStore
 from coatcheck.state import StateDirectory
-from coatcheck_cli.options import json_option, printable, show, state_option
+from coatcheck_cli.options import json_option, json_text, printable, show, state_option
 
 LIST_HINT = "list them with: coatcheck identities tokens"
 
@@ -48,7 +47,7 @@ def revoke(jti: str | None, identity: str | None, state: StateDirectory, as_json
     store, now = _open(state), datetime.now(UTC)
     revoked = _revoke_one(store, jti, now) if jti is not None else store.revoke_all(identity=identity or "", now=now)
     if as_json:
-        click.echo(json.dumps([_row(each, now) for each in revoked], indent=2, ensure_ascii=False))
+        click.echo(json_text([_row(each, now) for each in revoked]))
         return
     for each in revoked:
         click.echo(f"revoked {each.jti} ({printable(each.identity)})")

@@ -3,7 +3,6 @@
 Law: a value is read from standard input or a hidden prompt, never from an argument, and is never printed.
 """
 
-import json
 import os
 import sys
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from coatcheck.vault.keys import find_master_key, find_or_make_master_key
 from coatcheck.vault.secret import Secret
 from coatcheck.vault.snapshot import SecretInfo
 from coatcheck.vault.store import LONGEST_VALUE, Vault
-from coatcheck_cli.options import json_option, policy_option, printable, show, state_option
+from coatcheck_cli.options import json_option, json_text, policy_option, printable, show, state_option
 
 
 @click.group()
@@ -128,7 +127,7 @@ def show_secret(name: str, state: StateDirectory, as_json: bool) -> None:
         raise VaultError(f"no secret {name!r} in the vault", hint=_hint(name, infos, "coatcheck vault list"))
     info = infos[name]
     if as_json:
-        click.echo(json.dumps(_row(info), indent=2, ensure_ascii=False))
+        click.echo(json_text(_row(info)))
         return
     click.echo(f"name: {info.name}")
     click.echo(f"version: {info.version}")

@@ -45,7 +45,11 @@ def policy(tmp_path):
 @pytest.fixture
 def waiting(store, ask_for):
     """An approval that waits now, with arguments that would upset a terminal."""
-    question = ask_for(arguments='{\n  "order": "\x1b[31mA-1\u202e"\n}', call_title="tools/call refund_\x07order")
+    question = ask_for(
+        arguments='{\n  "order": "\x1b[31mA-1\u202e"\n}',
+        message="\x9b31m\x7f𝄞",
+        call_title="tools/call refund_\x07order",
+    )
     return store.ask(question, now=datetime.now(UTC), expires=timedelta(minutes=15))
 
 
@@ -74,7 +78,10 @@ def test_list_says_when_nothing_waits(run, state):
 def test_list_all_shows_the_decided_too(run, store, waiting):
     store.settle(waiting.id, "withdrawn", now=datetime.now(UTC))
     assert json.loads(run("list", "--json").output) == []
-    (shown,) = json.loads(run("list", "--all", "--json").output)
+    printed = run("list", "--all", "--json").output
+    assert printed.replace("\n", "").isprintable()
+    (shown,) = json.loads(printed)
+    assert shown == as_json(store.get(waiting.id))
     assert (shown["id"], shown["state"], shown["caller"]) == (waiting.id, "withdrawn", "shop-ci")
 
 

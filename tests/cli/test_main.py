@@ -171,6 +171,12 @@ def test_rows_are_a_table_or_whole_as_json(capsys) -> None:
     assert "None" not in table
     show(rows, ["id", "what"], as_json=True, empty="nothing")
     assert json.loads(capsys.readouterr().out) == rows
+    upsetting = [{"id": "\x9b31m\x7f\u202e\u2028\ud800 𝄞 ü\n"}]
+    show(upsetting, ["id"], as_json=True, empty="nothing")
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == upsetting
+    assert printed.replace("\n", "").isprintable()
+    assert "𝄞 ü" in printed
     show([], ["id"], as_json=False, empty="nothing here")
     assert capsys.readouterr().out == "nothing here\n"
     show([], ["id"], as_json=True, empty="nothing here")
