@@ -138,6 +138,10 @@ class Exchange:
     """The media type of the server's answer, lower case."""
     streaming: bool = False
     answered_error: bool = False
+    unanswered: dict[str, RequestId] = field(default_factory=dict)
+    """Requests that this stream has not answered, by their ids as text."""
+    can_resume: bool = False
+    """This stream has named an event to resume after."""
     recording: Recording | None = None
     masked: Counter[str] = field(default_factory=Counter)
     scrubbed: list[Hit] = field(default_factory=list)

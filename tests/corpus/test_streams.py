@@ -78,7 +78,8 @@ def test_no_field_carries_the_secret_past(ground, form) -> None:
     value = message(ground.credential) if form in (FIELDS["no space"], FIELDS["two spaces"]) else secret
     body = received(ground, stream(form % value))
     assert secret not in body
-    assert len(messages(body)) == 1
+    # an answer is in none of them: the stream may end with an error in its place
+    assert len([found for found in messages(body) if "error" not in found]) == 1
 
 
 BESIDE = {

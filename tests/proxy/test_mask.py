@@ -10,6 +10,7 @@ from coatcheck.exchange import Exchange, ExchangeId
 from coatcheck.http.target import Target
 from coatcheck.identity.caller import Caller
 from coatcheck.mcp.call import Call
+from coatcheck.mcp.correlation import Conversation
 from coatcheck.mcp.inspect import Inspected
 from coatcheck.pins.books import Books
 from coatcheck.policy.load import load_policy
@@ -45,7 +46,7 @@ def policy(tmp_path_factory):
     return load_policy(path, secrets=frozenset())
 
 
-def answered(policy, body, *, server="shop", is_mcp=True, kind="application/json", status=200):
+def answered(policy, body, *, server="shop", is_mcp=True, kind="application/json", status=200, is_session=False):
     """The body that leaves for one of this type from a server, and the exchange."""
     flow = tflow.tflow(resp=True)
     flow.live = True
@@ -56,6 +57,7 @@ def answered(policy, body, *, server="shop", is_mcp=True, kind="application/json
     exchange.is_mcp, exchange.sent = is_mcp, True
     exchange.headers = {"mcp-protocol-version": "2025-11-25"}
     exchange.caller = Caller("job", "ci", "repo:1", "token-1", NOW + timedelta(minutes=5))
+    exchange.conversation = Conversation() if is_session else None
     exchange.inspected = Inspected((Call("mcp", "tools/call", "get_order", id=1),), b"", "request", None, (1,))
     exchange.request_id = 1
     stage = Mask({flow: exchange}, Maskers(bytes(32)), lambda: NOW, Relay(lambda: NOW), Books())
@@ -90,6 +92,25 @@ def test_an_error_of_the_server_is_masked_too(policy):
     assert b"bob@" not in body
     assert b"078051120" not in body
     assert answered(policy, json.dumps(error).encode(), server="open", status=400)[0] == json.dumps(error).encode()
+
+
+PING = b'data: {"jsonrpc":"2.0","method":"notifications/message","params":{}}\n\n'
+
+
+@pytest.mark.parametrize(
+    "piece", [b"", b": ping\n\n", PING, b'data: {"jsonrpc":"2.0","id":2,"result":{}}\n\n', b"retry: 5\n\n"]
+)
+def test_a_stream_that_ends_without_its_answer_ends_with_an_error_for_it(policy, piece):
+    body, exchange = answered(policy, piece, server="open", kind="text/event-stream")
+    last = json.loads(body.rpartition(b"data: ")[2])
+    assert (last["id"], last["error"]["data"]["reason"], exchange.answered_error) == (1, "server-failed", True)
+
+
+@pytest.mark.parametrize("piece", [b"data: " + json.dumps(MESSAGE).encode() + b"\n\n", b"id: 7\ndata:\n\n"])
+def test_a_stream_that_has_its_answer_or_can_be_resumed_just_ends(policy, piece):
+    body, exchange = answered(policy, piece, server="open", kind="text/event-stream", is_session=True)
+    assert b"server-failed" not in body
+    assert not exchange.answered_error
 
 
 def test_an_event_of_a_stream_is_masked(policy):

@@ -8,6 +8,7 @@ from mitmproxy import http
 from coatcheck.errors import UNAUTHENTICATED, Refusal
 from coatcheck.exchange import Exchange
 from coatcheck.mcp.answers import error_body, error_event, problem_body
+from coatcheck.mcp.call import RequestId
 from coatcheck.mcp.legacy_sse import EndpointRefused
 
 REALM = 'realm="coatcheck"'
@@ -68,7 +69,8 @@ def last_events(refusal: Refusal, exchange: Exchange) -> bytes:
     if isinstance(refusal, EndpointRefused):
         return error_event(None, refusal, name="error").encode()
     if exchange.stream is None or exchange.endpoint is not None:
-        return error_event(exchange.request_id, refusal).encode()
+        waiting: list[RequestId | None] = [*exchange.unanswered.values()] or [exchange.request_id]
+        return b"".join(error_event(one, refusal).encode() for one in waiting)
     return b"".join(error_event(one, refusal).encode() for one in exchange.stream.give_up())
 
 

@@ -34,6 +34,8 @@ from coatcheck.proxy.stream_answer import StreamedAnswer, may_be_json, read_even
 
 EVENT_PLACES = 5_000
 """Places of one event that detectors may have to look at."""
+_LISTEN = "subscriptions/listen"
+"""A stream of this just ends; any other that ends without its answer has failed."""
 LISTS = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list"})
 
 
@@ -106,6 +108,10 @@ class Mask:
         mask_head(exchange, flow.response)
         if is_stream:
             exchange.streaming = True
+            if exchange.is_mcp and exchange.inspected is not None:
+                exchange.unanswered = {
+                    str(call.id): call.id for call in exchange.calls if call.id is not None and call.method != _LISTEN
+                }
             flow.response.headers.pop("content-length", None)
             flow.response.headers["transfer-encoding"] = "chunked"
             flow.response.stream = StreamedAnswer(exchange, self._rewriter(exchange, ref(flow))).feed
@@ -188,6 +194,8 @@ class Mask:
         method = self._relay.method_of(exchange, message)
         if "method" in message and not exchange.streaming:
             raise unreadable("server-failed", "the server's answer asks something itself")
+        if "result" in message or "error" in message:
+            exchange.unanswered.pop(str(message.get("id")), None)
         message = self._relay.read_answer(exchange, method, message)
         if method in LISTS and "result" in message:
             message = {**message, "result": self._visible(exchange, method, message["result"])}
@@ -223,6 +231,7 @@ class Mask:
             if event is None:
                 return None
             if event.id is not None and exchange.conversation is not None:
+                exchange.can_resume = True
                 exchange.conversation.relay_event(event.id, exchange.opened)
             return self._rewritten(exchange, event, event.data) if event.data else event
 

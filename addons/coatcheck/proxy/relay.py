@@ -21,6 +21,7 @@ from coatcheck.mcp.call import Call, Json
 from coatcheck.mcp.correlation import AskedOfClient, Correlation, Opened, Peers
 from coatcheck.mcp.inspect import Inspected, inspect_post, settle_answers
 from coatcheck.mcp.legacy_sse import LegacyStreams
+from coatcheck.mcp.lists import LISTS
 from coatcheck.mcp.methods import FIRST_STATELESS, VERSIONS
 from coatcheck.mcp.request_ids import is_request_id
 from coatcheck.mcp.rounds import Rounds
@@ -247,6 +248,8 @@ class Relay:
             return True
         if status < 400 and self._has_twins(exchange, message):
             return False
+        if status < 300 and exchange.endpoint is None and not {"result", "error", "method"} & message.keys():
+            return not any(call.method in LISTS for call in exchange.calls)  # it would be shown as it is
         if not ("result" in message or ("error" in message and status < 400)):
             return True
         return self._is_awaited(exchange, message)

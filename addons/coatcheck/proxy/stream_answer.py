@@ -52,10 +52,21 @@ class StreamedAnswer:
             message = "the server's stream could not be read" if known else "the gateway failed"
             refusal = error if isinstance(error, EndpointRefused) else unreadable("server-failed", message)
             return self._rewriter.before + last_events(refusal, exchange)
-        if not data and exchange.stream is not None and exchange.endpoint is None:
-            out += last_events(unreadable("server-failed", "the server ended its stream"), exchange)
+        if not data:
+            out += self._missing()
         exchange.bytes_sent += len(out)
         return out
+
+    def _missing(self) -> bytes:
+        """Errors in place of answers that will not come: a client would wait for them."""
+        exchange = self._exchange
+        refusal = unreadable("server-failed", "the server ended its stream without an answer")
+        if exchange.stream is not None and exchange.endpoint is None:
+            return last_events(refusal, exchange)
+        if exchange.can_resume or not exchange.unanswered:
+            return b""
+        exchange.answered_error = True
+        return last_events(refusal, exchange)
 
 
 def may_be_json(text: str) -> bool:
