@@ -52,6 +52,17 @@ def test_a_header_that_does_not_mirror_the_body_is_refused(ground, lines) -> Non
         assert reply.json["error"]["code"] == -32020
 
 
+@pytest.mark.attack("MCP-01")
+def test_a_header_that_mirrors_another_argument_than_the_bodys_is_refused(ground) -> None:
+    body = message(params={"name": "get_order", "arguments": {"region": "eu"}, "_meta": META})
+    lines = ("Mcp-Method: tools/call", "Mcp-Name: get_order")
+    with ground.watch(refusals=2, arrive=1):
+        denied(sent(ground, body, *lines, "Mcp-Param-Region: us", version=NEWER), 400, "header-mismatch")
+        twice = ("Mcp-Param-Region: eu", "mcp-param-region: us")
+        denied(sent(ground, body, *lines, *twice, version=NEWER), 400, "duplicate-header")
+        assert sent(ground, body, *lines, "Mcp-Param-Region: eu", "Mcp-Param-X: y", version=NEWER).status == 200
+
+
 @pytest.mark.attack("MCP-08")
 @pytest.mark.parametrize("name", ["get_order", "  get_order \t", "=?base64?Z2V0X29yZGVy?="])
 def test_one_that_does_is_served(ground, name) -> None:

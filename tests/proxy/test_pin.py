@@ -72,6 +72,20 @@ def test_what_was_never_listed_and_what_is_no_tool_is_left_to_the_policy(ask):
     ask("drop", server=replace(SHOP, name="other"))
 
 
+def test_a_header_that_mirrors_an_argument_is_compared_with_what_the_listed_schema_says(exchanges, exchange_of, flow):
+    schema = {"properties": {"zone": {"x-mcp-header": "Region"}}}
+    stage = Pin(exchanges, Books([replace(FINE, pinned=define(named("get", inputSchema=schema)))]))
+    exchange = exchange_of(flow)
+    exchange.server = SHOP
+    exchange.inspected = Inspected((Call("mcp", "tools/call", "get", {"zone": "eu"}),), b"", "request", None, (1,))
+    exchange.headers = {"mcp-param-region": "eu"}
+    stage.request(flow)
+    exchange.headers = {"mcp-param-region": "us"}
+    with pytest.raises(Refusal) as caught:
+        stage.request(flow)
+    assert caught.value.reason == "header-mismatch"
+
+
 def test_a_server_whose_changes_are_only_told_is_called(ask):
     ask("drop", server=replace(SHOP, pins="warn"))
     with pytest.raises(Refusal):

@@ -289,6 +289,13 @@ def test_an_answer_with_a_member_that_some_client_takes_for_another_does_not_pas
     assert talk.relay.is_answer(made, {"Error": "an answer of something in between"}, 403)
 
 
+def test_what_answers_the_call_of_a_list_is_a_response_or_an_error_of_http(talk) -> None:
+    bare = {"tools": [{"name": "hidden"}]}
+    assert not talk.relay.is_answer(talk.call(method="tools/list"), bare, 200)
+    assert talk.relay.is_answer(talk.call(method="tools/list"), bare, 403)
+    assert talk.relay.is_answer(talk.call(), bare, 200)
+
+
 def test_a_notification_tells_of_no_resource_that_the_caller_cannot_read(talk) -> None:
     made = talk.call()
 

@@ -62,6 +62,8 @@ def check_head(method: str, fields: Fields) -> dict[str, str]:
         twin = name.replace("_", "-")
         if twin in POLICED and (twin != name or name in found):
             raise Refusal("duplicate-header", f"header {twin} must occur once, spelt {twin}")
+        if name in found and name.startswith("mcp-param-"):
+            raise Refusal("duplicate-header", "a header that mirrors an argument must occur once")
         found.setdefault(name, raw_value.decode("utf-8", "surrogateescape"))
     _check_connection(found)
     return found

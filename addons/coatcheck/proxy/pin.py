@@ -8,6 +8,8 @@ from mitmproxy import http
 
 from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
+from coatcheck.mcp.call import Call
+from coatcheck.mcp.mirrored import PARAMETER, check_parameters
 from coatcheck.pins.books import Books
 from coatcheck.proxy.observe import deny
 
@@ -27,6 +29,15 @@ class Pin:
         for call in exchange.calls:
             if call.method == "tools/call" and call.kind == "mcp":
                 self._check(exchange, call.name or "")
+                self._check_parameters(exchange, call)
+
+    def _check_parameters(self, exchange: Exchange, call: Call) -> None:
+        """Raises `Refusal` (400) where a header says something else of an argument than the call."""
+        if any(name.startswith(PARAMETER) for name in exchange.headers):
+            assert exchange.server is not None
+            pin = self._books.find(exchange.server.name, call.name or "")
+            known = (pin.seen or pin.pinned).text if pin is not None else ""
+            check_parameters(call, exchange.headers, known)
 
     def _check(self, exchange: Exchange, tool: str) -> None:
         assert exchange.server is not None
