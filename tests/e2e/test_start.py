@@ -104,9 +104,11 @@ def test_a_taken_port_is_a_clear_error(cast, which) -> None:
     assert "in use" in done.stdout + done.stderr
 
 
-def test_a_second_gateway_on_the_same_state_is_refused(cast) -> None:
-    with cast.gateway():
-        refuses(start(cast), "error:", "in use")
+def test_a_second_gateway_on_the_same_state_is_refused_and_the_first_ones_password_stays(cast) -> None:
+    with cast.gateway("mitmweb"):
+        password = (cast.state / "web-password").read_text()
+        refuses(start(cast, form="mitmweb"), "error:", "in use")
+        assert (cast.state / "web-password").read_text() == password
 
 
 @pytest.mark.parametrize("form", ["mitmdump", "mitmweb", "run"])

@@ -668,8 +668,23 @@ async def test_a_journal_that_cannot_be_written_lets_no_held_call_go(desk) -> No
     desk.journal.close()
     vote = Vote("desk", "deputy", "approve", datetime.now(UTC))
     desk.approvals.vote(approval, vote, now=vote.at)
-    with pytest.raises(JournalError):
-        await asyncio.wait_for(task, 5)
+    refusal = await refused(task)
+    assert (refusal.reason, refusal.status, refusal.retryable) == ("journal-unavailable", 503, True)
+    assert not flow.intercepted
+
+
+@pytest.mark.parametrize("when", ["it is asked", "it was approved"])
+async def test_a_database_that_fails_lets_no_held_call_go_and_is_said_to_have_failed(desk, when) -> None:
+    flow = desk.flow(call())
+    task = await desk.held(flow) if when == "it was approved" else None
+    with desk.engine.begin() as connection:
+        if task is None:
+            connection.exec_driver_sql("DROP TABLE approvals")
+        else:
+            connection.exec_driver_sql("UPDATE approvals SET state = 'approved', decided_at = created_at")
+            connection.exec_driver_sql("ALTER TABLE approvals RENAME COLUMN open_key TO gone")
+    refusal = await refused(task or asyncio.create_task(desk.hold.request(flow)))
+    assert (refusal.reason, refusal.status, refusal.retryable) == ("approvals-unavailable", 503, True)
     assert not flow.intercepted
 
 

@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 
 from coatcheck.approvals.model import Approval, ApprovalState
-from coatcheck.errors import APPROVAL_DENIED, APPROVAL_EXPIRED, APPROVAL_PENDING, Refusal
+from coatcheck.errors import (
+    APPROVAL_DENIED,
+    APPROVAL_EXPIRED,
+    APPROVAL_PENDING,
+    GATEWAY_FAULT,
+    CoatcheckError,
+    JournalError,
+    Refusal,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +47,12 @@ def refusal_for(approval: Approval, state: ApprovalState) -> Refusal:
         approval=approval.id,
         retryable=told.retryable,
     )
+
+
+def unavailable(error: CoatcheckError) -> Refusal:
+    """The refusal (503, to be tried again) of a call that cannot be asked about now: its `error` is the operator's."""
+    if isinstance(error, JournalError):
+        reason, message = "journal-unavailable", "the journal cannot be written, so nothing is sent"
+    else:
+        reason, message = "approvals-unavailable", "approvals cannot be stored at the moment, so nothing is sent"
+    return Refusal(reason, message, status=503, code=GATEWAY_FAULT, retryable=True)

@@ -19,7 +19,7 @@ from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 
 from coatcheck.approvals.model import Approval, ApprovalError, Vote
-from coatcheck.approvals.refusal import refusal_for
+from coatcheck.approvals.refusal import refusal_for, unavailable
 from coatcheck.approvals.reviewers import mitmweb_reviewer
 from coatcheck.control.metrics import Metrics
 from coatcheck.errors import GATEWAY_FAULT, JournalError, Refusal
@@ -81,10 +81,15 @@ class HoldCall:
                 if self._exchanges.get(held.flow) is given_up:
                     held.settle("pending")
             raise Refusal("held-call-cancelled", "the call was held, and is not sent", status=200)
-        if not isinstance(exchange.decision, decisions.Hold):
-            return
+        if isinstance(exchange.decision, decisions.Hold):
+            try:
+                await self._hold(flow, exchange, exchange.decision)
+            except (ApprovalError, JournalError) as error:
+                raise unavailable(error) from error
+
+    async def _hold(self, flow: http.HTTPFlow, exchange: Exchange, decision: decisions.Hold) -> None:
         shown = digest_of(flow.request)
-        approval = await self._ask(exchange, exchange.decision, shown)
+        approval = await self._ask(exchange, decision, shown)
         exchange.approval = approval.id
         held = Held(flow, approval, shown, state=approval.state)
         if approval.state == "pending" and not exchange.given_up:

@@ -103,8 +103,8 @@ class Gateway:
         settings.state.check()
         check_authority(settings.state.ca, now=utc_now())
         self._parts = parts = self._build(settings)
+        parts.journal.start()  # before anything is written: another gateway may be at work on this state
         lockdown.force(ctx.options, lockdown.computed(ctx.options, settings, parts.live.policy.servers))
-        parts.journal.start()
         parts.recorder.start()
         dispatch.install(ctx.master.addons)
         messages.install()
