@@ -1,6 +1,7 @@
 import stat
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from coatcheck.mcp.call import Call
 from coatcheck.sessions import recorder as recorder_module
+from coatcheck.sessions import writer as writer_module
 from coatcheck.sessions.body import Body
 from coatcheck.sessions.lines import CallLine
 from coatcheck.sessions.read import find_sessions, read_session
@@ -157,6 +159,31 @@ def test_an_export_that_fails_stops_nothing(folder: Path, clock, caplog: pytest.
     assert [summary.state for summary in find_sessions(folder)] == ["closed", "closed"]
     assert "RuntimeError" in caplog.text
     assert "secret-in-a-message" not in caplog.text
+
+
+def test_the_end_does_not_wait_for_the_export_of_every_session(folder: Path, clock, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(writer_module, "CLOSING_SECONDS", 0)
+    goes_on, exported = threading.Event(), []
+
+    def on_closed(path: Path) -> None:
+        exported.append(path)
+        assert goes_on.wait(10)
+
+    recorder = SessionRecorder(folder, clock=clock, on_closed=on_closed)
+    recorder.start()
+    for number in range(20):
+        ask(begin(recorder, SessionKey("job", f"token {number}", "shop")))
+    shutdown = ThreadPoolExecutor.shutdown
+
+    def let_go(self: ThreadPoolExecutor, **how: bool) -> None:
+        shutdown(self, wait=False, **how)
+        goes_on.set()
+        shutdown(self)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", let_go)
+    recorder.close()
+    assert len(exported) <= 1
+    assert [summary.state for summary in find_sessions(folder)] == ["closed"] * 20
 
 
 def test_what_comes_after_the_end_is_counted_and_not_written(folder: Path, recorder: SessionRecorder):

@@ -29,6 +29,8 @@ GATHER_SECONDS = 0.02
 """How long lines are let come together: waking for each one would cost the event loop more than the lines do."""
 RETRY_SECONDS = 1.0
 """How often a writer that cannot write tries again while nothing comes."""
+CLOSING_SECONDS = 3.0
+"""How long the end of the gateway waits for what is done with closed sessions; what is then not begun is left out."""
 
 _PROBE_BYTES = 64 * 1024
 
@@ -91,7 +93,9 @@ class Writer:
             os.close(descriptor)
         self._files.clear()
         if self._closer:
-            self._closer.shutdown()
+            with suppress(TimeoutError):
+                self._closer.submit(str).result(CLOSING_SECONDS)
+            self._closer.shutdown(cancel_futures=True)
 
     def _waiting(self) -> list[Job | None]:
         waiting: list[Job | None] = []
@@ -177,5 +181,5 @@ def _write_whole(descriptor: int, data: bytes, size: int) -> None:
 
 
 def _report(done: Future[None]) -> None:
-    if (error := done.exception()) is not None:
+    if not done.cancelled() and (error := done.exception()) is not None:
         logger.warning("a closed session could not be exported: %s", type(error).__name__)
