@@ -10,7 +10,7 @@ from coatcheck.masking.detectors import DETECTORS
 from coatcheck.masking.masker import Masker, _Allowance
 from coatcheck.masking.protected import NOTHING
 from coatcheck.masking.strings import TooCostly
-from coatcheck.mcp.strict_json import dump_json
+from coatcheck.mcp.strict_json import dump_json, parse_json
 from coatcheck.policy.model import MaskRule
 
 EVERYTHING = ("email", "credit-card", "iban")
@@ -578,3 +578,11 @@ def test_json_in_a_string_with_more_values_than_a_body_may_have_is_not_masked_at
 def test_places_are_as_many_as_finds_to_within_a_small_factor(text) -> None:
     for detector in DETECTORS.values():
         assert len(list(detector.spans(text))) <= 7 * detector.places(text.encode())
+
+
+@pytest.mark.parametrize("before", range(12))
+def test_a_card_number_in_an_exponent_is_found_wherever_slices_end(before: int, monkeypatch) -> None:
+    monkeypatch.setattr("coatcheck.masking.masker.SLICE", 5)
+    written = b'{"%s":4.111111111111111e15}' % (b"a" * before)
+    value = parse_json(written)
+    assert masker(detect=["credit-card"]).mask_json(value, Counter(), written=written) != value

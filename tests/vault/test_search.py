@@ -45,3 +45,17 @@ def test_a_beginning_that_all_share_is_not_what_they_are_filed_under() -> None:
     assert list(search.find_all(b"sk-live-" * 10_000)) == []
     assert max(map(len, search._filed.values())) < 5
     assert {which for which, _, _ in search.find_all(b"sk-live-" + b" ".join(texts))} == set(range(50))
+
+
+def test_escapes_that_stand_in_no_word_like_that_cost_no_look_at_it(monkeypatch) -> None:
+    looks = []
+    around = Word.around
+    monkeypatch.setattr(Word, "around", lambda *args: looks.append(args) or around(*args))
+    search = WordSearch([Word(b"sk-live-a1b2c3d4")])
+    assert list(search.find_all(b"&#97;" * 1000 + rb"\u0061" * 1000 + b"%61%63" * 1000)) == []
+    assert looks == []
+    assert [found[1:] for found in search.find_all(b"..sk-live-&#97;1b2c3d4")] == [(2, 22)]
+    assert [found[1:] for found in search.find_all(b"sk-live-&#971b2c3d4 sk-live-&#97;1&#98;2c3d4")] == [
+        (0, 19), (20, 44),
+    ]  # fmt: skip
+    assert len(looks) == 3

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from operator import is_
 
+from coatcheck.masking.detectors.slices import SLICE
 from coatcheck.masking.protected import MESSAGE, NOTHING, Protected
 from coatcheck.masking.rules import REDACTED, Rules
 from coatcheck.masking.strings import Strings, TooCostly, looks_like_json, serialised
@@ -131,4 +132,7 @@ class Masker:
 
 def _is_plain(written: bytes) -> bool:
     """Whether JSON text shows all it says: no escapes, and no number whose digits do not all stand in it."""
-    return b"\\" not in written and not _EXPONENT.search(written)
+    if b"\\" in written:
+        return False
+    # in slices: one search lets no other thread run
+    return not any(_EXPONENT.search(written, at, at + SLICE + 3) for at in range(0, len(written), SLICE))

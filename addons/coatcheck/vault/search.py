@@ -24,9 +24,6 @@ FEW = 16
 STRIDE = 8
 """Bytes of an aligned block. Any `2 * STRIDE - 1` bytes hold a whole one, wherever they stand."""
 
-ENTITY_LIMIT = 40
-"""Bytes within which an entity ends; the longest name has 33."""
-
 _BASE64 = b"+/_-" + string.ascii_letters.encode() + string.digits.encode()
 _LINE_FEEDS = tuple(re.compile(re.escape(text) + rb"(?=[A-Za-z0-9+/_-])") for text in (b"\n", b"\\n"))
 _PARTS = (b"\\\\r", b"\\\\n", b"\\r", b"\\n", b"\r", b"\n")
@@ -38,9 +35,6 @@ _WRAPPED = _BASE64 + b"\r\n\\"
 _LAST = frozenset(bytes([byte]) for byte in _WRAPPED)
 LONGEST_LINE_END = 6
 """Bytes: backslash backslash r backslash backslash n."""
-
-FILTERED = 3
-"""Bytes of an escape, after what it begins with, that the regular expressions look at; the rest is looked up."""
 
 
 class NeedleSearch:
@@ -167,7 +161,11 @@ def _place(places: list[tuple[int, int]], at: int) -> int:
 
 
 class WordSearch:
-    """Words with at least one escape, found by their first escape and the raw text before it."""
+    """Words with at least one escape, found by their first escape and the raw text before it.
+
+    Escapes are found by one regular expression for each byte that they begin with, which takes the longest; whatever
+    is a shorter one as well is tried too.
+    """
 
     __slots__ = ("_probes", "_users")
 
@@ -176,55 +174,87 @@ class WordSearch:
         for which, word in enumerate(words):
             for escape, indexes in word.escapes.items():
                 users[escape] += [(which, word, index) for index in indexes]
-        self._users = dict(users)
+        self._users: dict[bytes, Users] = {
+            escape: _users([(short, users[short]) for short in _beginnings(escape) if short in users])
+            for escape in users
+        }
         self._probes = tuple(_probes(self._users))
 
     def find_all(self, data: bytes) -> Iterator[Found]:
         """Every occurrence of every word that has an escape in it."""
         lower = b""
-        for pattern, beginning, lengths in self._probes:
-            found = pattern.search(data) if beginning[0] in data else None
-            while found:
+        for first, pattern in self._probes:
+            if first not in data:
+                continue
+            for found in pattern.finditer(data):
                 at = found.start()
-                lower = lower or data.lower()
-                ends = [at + length for length in lengths] or [
-                    data.find(b";", at + len(beginning), at + ENTITY_LIMIT) + 1
-                ]
-                for after in ends:
-                    for which, word, index in self._users.get(lower[at:after], ()):
-                        span = word.around(data, lower, index, at, after)
-                        if span is not None:
-                            yield which, *span
-                found = pattern.search(data, at + 1)
+                here, before = self._users[data[at : found.end(1)].lower()]
+                candidates = before.get(data[at - 1], ()) if at else ()
+                for which, word, index, size in (*here, *candidates) if here else candidates:
+                    lower = lower or data.lower()
+                    span = word.around(data, lower, index, at, at + size)
+                    if span is not None:
+                        yield which, *span
 
 
-def _probes(escapes: Iterable[bytes]) -> Iterator[tuple[re.Pattern[bytes], bytes, tuple[int, ...]]]:
-    """What leads to escapes, what they begin with, and how long they are.
+type _User = tuple[int, Word, int, int]
+"""Which word, the word, the unit that an escape is of, and the escape's size."""
+type Users = tuple[tuple[_User, ...], dict[int, tuple[_User, ...]]]
+"""Those of an escape that words begin with, and of one within a word by the byte that stands before it."""
 
-    Escapes that begin alike share one: `\\u`, `%`, `&#`. Named entities are found by their `;` instead: no length.
-    """
-    groups: defaultdict[bytes, set[bytes]] = defaultdict(set)
+
+def _beginnings(escape: bytes) -> Iterator[bytes]:
+    for size in range(1, len(escape) + 1):
+        yield escape[:size]
+
+
+def _users(found: Iterable[tuple[bytes, list[tuple[int, Word, int]]]]) -> Users:
+    """`found`: escapes that begin alike, and what each is an escape of."""
+    here: list[_User] = []
+    before: defaultdict[int, list[_User]] = defaultdict(list)
+    for escape, users in found:
+        for which, word, index in users:
+            user = (which, word, index, len(escape))
+            if index:
+                before[word.last_before(index)].append(user)
+            else:
+                here.append(user)
+    return tuple(here), {byte: tuple(users) for byte, users in before.items()}
+
+
+def _probes(escapes: Iterable[bytes]) -> Iterator[tuple[bytes, re.Pattern[bytes]]]:
+    """For each byte that escapes begin with, what finds those, one inside another too."""
+    groups: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for escape in escapes:
-        groups[_beginning(escape)].add(escape)
-    for beginning, group in sorted(groups.items()):
-        shortest = min(map(len, group))
-        sets = [
-            {escape[at] for escape in group} for at in range(len(beginning), min(shortest, len(beginning) + FILTERED))
-        ]
-        lengths = () if beginning in (b"&", b"&amp;") else tuple(sorted(set(map(len, group))))
-        yield re.compile(re.escape(beginning) + b"".join(map(_any_case, sets))), beginning, lengths
+        groups[escape[:1]].append(escape[1:])
+    for first, rests in sorted(groups.items()):
+        yield first, re.compile(re.escape(first) + b"(?=(" + _any_of(_tree(rests)) + b"))")
 
 
-def _beginning(escape: bytes) -> bytes:
-    """What an escape has in common with many."""
-    letter = escape.lstrip(b"\\")[:1]
-    if escape[:1] == b"\\":
-        backslashes = escape[: escape.index(letter)] if letter else escape
-        return backslashes + letter if letter.isalpha() else backslashes
-    if escape[:1] == b"&":
-        start = b"&amp;" if escape.startswith(b"&amp;") and len(escape) > len(b"&amp;") else b"&"
-        return start + b"#" if escape.startswith(b"#", len(start)) else start
-    return escape[:1]
+type _Tree = dict[int, "_Tree"]
+_END = -1
+
+
+def _tree(texts: Iterable[bytes]) -> _Tree:
+    root: _Tree = {}
+    for text in texts:
+        node = root
+        for byte in text:
+            node = node.setdefault(byte, {})
+        node[_END] = {}
+    return root
+
+
+def _any_of(tree: _Tree) -> bytes:
+    """A regular expression for the longest text of the tree, in any case; each branch is told by its first byte."""
+    rests: defaultdict[bytes, set[int]] = defaultdict(set)
+    for byte, below in tree.items():
+        if byte != _END:
+            rests[_any_of(below)].add(byte)
+    ways = b"|".join(_any_case(choices) + rest for rest, choices in sorted(rests.items()))
+    if not ways:
+        return b""
+    return b"(?:" + ways + (b")?" if _END in tree else b")")
 
 
 def _any_case(choices: set[int]) -> bytes:

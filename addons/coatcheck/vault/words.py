@@ -7,10 +7,11 @@ Markdown's backslashes are listed ways.
 
 import string
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html.entities import html5
+from itertools import islice
 from types import MappingProxyType
 from typing import Self
 
@@ -55,14 +56,13 @@ class Unit:
         longest = max(len(raw), *(len(escape) for found in by_first.values() for escape in found))
         return cls(raw, {first: tuple(found) for first, found in by_first.items()}, longest)
 
-    def ends(self, data: bytes, lower: bytes, at: int) -> Iterator[int]:
+    def ends(self, data: bytes, lower: bytes, at: int) -> Sequence[int]:
         """Where this character ends if it stands at `at`, in each way it can."""
-        if data.startswith(self.raw, at):
-            yield at + len(self.raw)
-        if at < len(data):
-            for escape in self.escapes.get(data[at], ()):
-                if lower.startswith(escape, at):
-                    yield at + len(escape)
+        ends = (at + len(self.raw),) if data.startswith(self.raw, at) else ()
+        escapes = self.escapes.get(data[at]) if at < len(data) else None
+        if escapes is None or not lower.startswith(escapes, at):
+            return ends
+        return (*ends, *(at + len(escape) for escape in escapes if lower.startswith(escape, at)))
 
     def is_cut(self, data: bytes, lower: bytes, at: int) -> bool:
         """Whether the data ends inside this character."""
@@ -102,6 +102,10 @@ class Word:
         end = self._end(data, lower, index + 1, after)
         return None if end < 0 else (start, end)
 
+    def last_before(self, index: int) -> int:
+        """The byte before unit `index`, which is not the first, where that is not escaped."""
+        return self._text[self._offsets[index] - 1]
+
     def begins_at(self, data: bytes, lower: bytes, start: int) -> bool:
         """Whether the data from `start` to its end is a proper prefix of this word."""
         places = {start}
@@ -115,9 +119,13 @@ class Word:
 
     def _end(self, data: bytes, lower: bytes, index: int, at: int) -> int:
         """The furthest end of the rest of the word from unit `index` at `at`; -1 where it does not stand there."""
-        places = {at}
-        for unit in self._units[index:]:
-            places = {end for at in places for end in unit.ends(data, lower, at)}
+        places: Collection[int] = (at,)
+        for unit in islice(self._units, index, None):
+            if len(places) == 1:
+                (at,) = places
+                places = unit.ends(data, lower, at)
+            else:
+                places = {end for at in places for end in unit.ends(data, lower, at)}
             if not places:
                 return -1
         return max(places)
