@@ -113,6 +113,9 @@ BROKEN: dict[str, tuple[str, Change, str]] = {
     "an unknown secret": ("POL-19", instead("credential: api-key", "credential: api-kay"), "unknown secret 'api-kay'"),
     "an unknown detector": ("POL-19", instead("detect: [email]", "detect: [e-mail]"), "detect cannot be 'e-mail'"),
     "an unset variable": ("POL-25", instead("audience: ", "audience: ${NO_SUCH_VARIABLE}"), "NO_SUCH_VARIABLE"),
+    "an escaped wildcard": ("POL-17", instead(PAYS, r"tools: ['pay\*']"), "holds a sign"),
+    "a pattern that denies itself": ("POL-17", instead(PAYS, "tools: ['!pay']"), "holds a sign"),
+    "two patterns in one": ("POL-17", instead(PAYS, "tools: ['pay, get_*']"), "holds a sign"),
     "a variable in a rule": ("POL-25", instead(PAYS, "tools: ['${HOME}']"), "'${HOME}' holds a sign"),
     "a variable as a key": ("POL-25", behind("${HOME}: 1\n"), ""),
 }  # fmt: skip

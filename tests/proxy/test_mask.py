@@ -46,7 +46,17 @@ def policy(tmp_path_factory):
     return load_policy(path, secrets=frozenset())
 
 
-def answered(policy, body, *, server="shop", is_mcp=True, kind="application/json", status=200, is_session=False):
+def answered(
+    policy,
+    body,
+    *,
+    server="shop",
+    is_mcp=True,
+    kind="application/json",
+    status=200,
+    is_session=False,
+    method="tools/call",
+):
     """The body that leaves for one of this type from a server, and the exchange."""
     flow = tflow.tflow(resp=True)
     flow.live = True
@@ -58,7 +68,7 @@ def answered(policy, body, *, server="shop", is_mcp=True, kind="application/json
     exchange.headers = {"mcp-protocol-version": "2025-11-25"}
     exchange.caller = Caller("job", "ci", "repo:1", "token-1", NOW + timedelta(minutes=5))
     exchange.conversation = Conversation() if is_session else None
-    exchange.inspected = Inspected((Call("mcp", "tools/call", "get_order", id=1),), b"", "request", None, (1,))
+    exchange.inspected = Inspected((Call("mcp", method, "get_order", id=1),), b"", "request", None, (1,))
     exchange.request_id = 1
     stage = Mask({flow: exchange}, Maskers(bytes(32)), lambda: NOW, Relay(lambda: NOW), Books())
     stage.responseheaders(flow)
@@ -83,6 +93,17 @@ def test_a_whole_answer_is_masked_where_the_policy_says_so(policy, is_mcp, kind)
     open_body, unmasked = answered(policy, written, server="open", is_mcp=is_mcp, kind=kind)
     assert open_body == written
     assert not unmasked.masked
+
+
+@pytest.mark.parametrize("method", ["resources/read", "server/discover", "tools/list", "tools/call"])
+def test_what_is_decided_by_caller_is_kept_by_no_cache(policy, method):
+    result = {"contents": [], "tools": [], "ttlMs": 5000, "cacheScope": "public"}
+    written = json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode()
+    body, _ = answered(policy, written, server="open", method=method)
+    private = {"ttlMs": 0, "cacheScope": "private"}
+    assert json.loads(body)["result"] == (result | private if method != "tools/call" else result)
+    plain = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"contents": [], "tools": []}}).encode()
+    assert json.loads(answered(policy, plain, server="open", method=method)[0]) == json.loads(plain)
 
 
 def test_an_error_of_the_server_is_masked_too(policy):

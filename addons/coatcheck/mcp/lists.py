@@ -9,6 +9,9 @@ from types import MappingProxyType
 
 from coatcheck.mcp.call import Json
 
+CACHED = frozenset({"resources/read", "server/discover"})
+"""The other methods whose results may be cached. Which caller may read a resource, and with which mask, is policy."""
+
 LISTS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     {
         "tools/list": ("tools", "tools", "name"),
@@ -37,9 +40,15 @@ def filter_list(method: str, result: Json, may_see: Callable[[str, str], bool]) 
     changes: dict[str, Json] = {}
     if len(seen) != len(found) or found is not entries:
         changes[member] = list(seen)
-    if "ttlMs" in result or "cacheScope" in result:
-        changes |= {"ttlMs": 0, "cacheScope": "private"}
-    return ({**result, **changes} if changes else result), len(found) - len(seen)
+    private = kept_private({**result, **changes} if changes else result)
+    return private, len(found) - len(seen)
+
+
+def kept_private(result: dict[str, Json]) -> dict[str, Json]:
+    """A result that may be cached, as private and already stale; any other as it is."""
+    if "ttlMs" not in result and "cacheScope" not in result:
+        return result
+    return {**result, "ttlMs": 0, "cacheScope": "private"}
 
 
 def _is_visible(entry: Json, kind: str, naming: str, may_see: Callable[[str, str], bool]) -> bool:

@@ -26,7 +26,7 @@ def _read_name_pattern(node: Node, findings: Findings) -> str | None:
     if not _NAME_PATTERN.fullmatch(text) or len(text) > 256:
         findings.report(node.at, "a pattern is printable ASCII without spaces at its ends, at most 256 characters")
         return None
-    if set(text) & set("?[]{}|^"):
+    if set(text) & set("?[]{}|^!,\\"):
         findings.report(node.at, f"{text!r} holds a sign that stands for itself only", "the one wildcard is *")
         return None
     return text

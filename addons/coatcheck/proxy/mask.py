@@ -20,7 +20,7 @@ from coatcheck.masking.masker import MAX_PLACES, Masker
 from coatcheck.masking.strings import TooCostly
 from coatcheck.mcp.call import Json
 from coatcheck.mcp.legacy_sse import ENDPOINT, legacy_refused
-from coatcheck.mcp.lists import filter_list
+from coatcheck.mcp.lists import CACHED, filter_list, kept_private
 from coatcheck.mcp.size import check_size
 from coatcheck.mcp.sse import Event
 from coatcheck.mcp.strict_json import dump_json, parse_json
@@ -199,6 +199,9 @@ class Mask:
         message = self._relay.read_answer(exchange, method, message)
         if method in LISTS and "result" in message:
             message = {**message, "result": self._visible(exchange, method, message["result"])}
+        elif method in CACHED and isinstance(said := message.get("result"), dict):
+            private = kept_private(said)
+            message = message if private is said else {**message, "result": private}
         if not exchange.masker:
             return message
         return exchange.masker.mask_message(message, exchange.masked, written=written, places=places)

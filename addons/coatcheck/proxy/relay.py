@@ -217,7 +217,7 @@ class Relay:
     def _refused_input(self, exchange: Exchange, asking: dict[str, Json]) -> Refusal | None:
         """Why the policy does not let the server ask everything that it asks by `inputRequests` (2026-07-28)."""
         asks = asking.get("inputRequests")
-        for asked in asks.values() if isinstance(asks, dict) else ():
+        for asked in asks.values() if isinstance(asks, dict) else () if asks is None else (asks,):
             method = asked.get("method") if isinstance(asked, dict) else None
             if (refusal := self._refused_ask(exchange, method, asked)) is not None:
                 return refusal
