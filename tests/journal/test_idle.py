@@ -64,6 +64,13 @@ async def test_the_next_after_the_loop_waited_is_rung_for_at_once(bell):
     assert bell.rings == 2
 
 
+async def test_a_wait_with_nothing_gathered_counts_too(bell):
+    idle = busy(bell)
+    await asyncio.sleep(0.001)
+    idle.ask()
+    assert bell.rings == 1
+
+
 async def test_a_loop_that_never_waits_rings_when_the_time_is_over(bell):
     idle = WhenIdle(asyncio.get_running_loop(), bell, at_most=0)
     idle.ask()

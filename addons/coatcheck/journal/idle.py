@@ -15,6 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from selectors import BaseSelector, SelectorKey
 
+WAITED_SECONDS = 30e-6
+"""What looks for events and takes longer has waited for them."""
+
 type _Events = list[tuple[SelectorKey, int]]
 
 
@@ -48,15 +51,19 @@ class WhenIdle:
 
     def _before_waiting(self, select: Callable[[float | None], _Events], timeout: float | None = None) -> _Events:
         """In place of the selector's own `select`."""
+        if self._until is None:  # nobody hangs on this wait: it is enough to know of it afterwards
+            began = time.monotonic()
+            events = select(timeout)
+            self._has_waited |= time.monotonic() - began > WAITED_SECONDS
+            return events
         if timeout == 0:
-            if self._until is not None and time.monotonic() >= self._until:
+            if time.monotonic() >= self._until:
                 self._ring_now()
         elif events := select(0):
             return events
         else:
             self._has_waited = True
-            if self._until is not None:
-                self._ring_now()
+            self._ring_now()
         return select(timeout)
 
     def _ring_now(self) -> None:

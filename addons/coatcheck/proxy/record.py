@@ -1,9 +1,12 @@
 """Record: what became of the exchange, in the journal, the session's recording and the metrics.
 
 Law: each exchange has one outcome record, however it ended; content written here is already masked.
+What is written of a whole answer is written when it is on its way, before the loop does anything else: the caller does
+not wait for it.
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Sequence
@@ -28,6 +31,8 @@ from coatcheck.policy.model import Policy
 from coatcheck.proxy.inspect import LARGE
 from coatcheck.proxy.mask import Maskers
 from coatcheck.sessions.recorder import SessionKey, SessionRecorder
+
+logger = logging.getLogger("coatcheck")
 
 _CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"})
 """Headers whose values are never recorded: what a caller brings of its own is no more ours to keep than the vault's."""
@@ -126,12 +131,25 @@ class Record:
         begun = self._begin(flow, exchange)
         if begun is not None:
             return self._close_after(begun, flow, exchange)
-        self._close(flow, exchange)
+        self._close_soon(flow, exchange)
         return None
 
     async def _close_after(self, begun: Awaitable[None], flow: http.HTTPFlow, exchange: Exchange) -> None:
         await begun
-        self._close(flow, exchange)
+        self._close_soon(flow, exchange)
+
+    def _close_soon(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """Closes it at the loop's next turn; mitmproxy sends what the hooks leave of an answer in this one."""
+        asyncio.get_running_loop().call_soon(self._close_safely, flow, exchange)
+
+    def _close_safely(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """No hook is around this any more: what goes wrong is told here, in words that quote nothing."""
+        try:
+            if not exchange.finished:
+                self._close(flow, exchange)
+        except Exception as error:  # noqa: BLE001 - as in `fail_closed.py`
+            logger.error("exchange %s is not recorded to its end: %s", exchange.id, type(error).__name__)  # noqa: TRY400
+            exchange.finished = True
 
     def _close(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         assert flow.response is not None
