@@ -1,15 +1,16 @@
 """`coatcheck policy explain` and `who`: why a call is decided as it is, and who may make it."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from coatcheck.errors import CoatcheckError
+from coatcheck.errors import PARSE_ERROR, CoatcheckError, Refusal
+from coatcheck.identity.jose import read_object as read_claims_object
 from coatcheck.identity.match import is_expired
 from coatcheck.mcp.call import Call, Json
+from coatcheck.mcp.strict_json import parse_json
 from coatcheck.policy.cases import call_of
 from coatcheck.policy.decide import decide
 from coatcheck.policy.decision import Allow, Decision, Deny, Hold
@@ -211,11 +212,19 @@ def _call(what: dict[str, str | None], arguments: dict[str, Json]) -> Call:
 
 
 def read_object(text: str, option: str) -> dict[str, Json]:
-    """The JSON object that an option holds. Raises click's `BadParameter`."""
+    """The JSON object that an option holds: claims as a token's are read, arguments as a call's.
+
+    Raises click's `BadParameter`.
+    """
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
+        data = text.encode()
+        value = read_claims_object(data) if option == "--claims" else parse_json(data)
+    except ValueError as error:
+        said = "not a JSON object" if isinstance(error, UnicodeEncodeError) else str(error)
+        raise click.BadParameter(said, param_hint=option) from None
+    except Refusal as refusal:
+        said = "not a JSON object" if refusal.code == PARSE_ERROR else f"the gateway refuses this: {refusal.message}"
+        raise click.BadParameter(said, param_hint=option) from None
     if not isinstance(value, dict):
         raise click.BadParameter("not a JSON object", param_hint=option)
     return value

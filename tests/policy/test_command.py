@@ -132,6 +132,7 @@ def test_explain_says_when_the_identity_is_refused_before_any_rule(run, draft):
         pytest.param((*MERGE[:4], "--http", "/x"), id="a request without its method"),
         pytest.param((*MERGE[:4], "--resource", "x:y", "--args", '{"a": 1}'), id="arguments of a resource"),
         pytest.param((*MERGE, "--args", "[1]"), id="arguments that are no object"),
+        pytest.param((*MERGE, "--args", '{"a": 1, "a": 2}'), id="arguments that the gateway refuses"),
         pytest.param((*MERGE, "--args", "{"), id="arguments that are no JSON"),
     ],
 )

@@ -378,6 +378,13 @@ def test_such_a_denial_names_what_was_asked_and_the_rule_with_its_words(talk) ->
     assert "ann@" not in json.dumps(unknown)
 
 
+def test_input_that_is_asked_for_in_another_form_is_not_passed_on(talk) -> None:
+    made = talk.post(*modern())
+    result = {"resultType": "input_required", "inputRequests": [{"method": "elicitation/create", "params": {}}]}
+    seen = talk.relay.read_answer(made, "tools/call", {"jsonrpc": "2.0", "id": 1, "result": result})
+    assert seen["error"]["code"] == 4030
+
+
 def test_a_state_comes_back_from_the_caller_and_for_the_call_it_was_given_for(talk) -> None:
     talk.relay.read_answer(talk.post(*modern()), "tools/call", input_required(state="sealed"))
     assert talk.post(*modern(requestState="sealed")).calls
