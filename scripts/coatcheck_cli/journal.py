@@ -90,7 +90,10 @@ def verify(checkpoint: str | None, state: StateDirectory, as_json: bool) -> None
             click.get_current_context().exit(1)
         return
     if report.torn:
-        click.echo("warning: a last line is torn, as a crash leaves it; it was never acknowledged", err=True)
+        click.echo(
+            "warning: a last line is torn, as a crash leaves it; that nothing was cut off only a checkpoint shows",
+            err=True,
+        )
     if not report.ok:
         raise JournalError(_problems(report))
     click.echo(

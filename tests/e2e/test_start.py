@@ -1,6 +1,7 @@
 """The gateway is whole or it does not start: each bad input is one clear error and exit 1."""
 
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -112,9 +113,10 @@ def test_a_second_gateway_on_the_same_state_is_refused_and_the_first_ones_passwo
 
 
 @pytest.mark.parametrize("form", ["mitmdump", "mitmweb", "run"])
-def test_every_way_to_start_gives_a_ready_gateway_that_ends_with_0(cast, form) -> None:
+def test_every_way_to_start_gives_a_ready_gateway_that_dumps_no_memory_and_ends_with_0(cast, form) -> None:
     with cast.gateway(form) as gateway:
         assert gateway.is_ready()
+        assert resource.prlimit(gateway.pid, resource.RLIMIT_CORE) == (0, 0)
         assert gateway.stop() == 0
 
 

@@ -96,6 +96,7 @@ class Gateway:
         if len(scripts) == 1:  # the options of later scripts are not declared yet; `running` looks then
             lockdown.check_unknown(ctx.options)
         lockdown.check_environment(os.environ)
+        _forbid_core_dumps()
         given = {option.name: getattr(ctx.options, option.key) for option in OPTIONS}
         settings = read_settings(given, os.environ)
         given_names = lockdown.given_names(sys.argv[1:], lockdown.config_texts(ctx.options.confdir))
@@ -193,6 +194,11 @@ def _allow_open_files() -> None:
     wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _forbid_core_dumps() -> None:
+    """What a crash leaves on disk would hold the master key, secrets and tokens; the system's own switch for it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _refuse_start(error: CoatcheckError) -> None:
