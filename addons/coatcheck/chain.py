@@ -31,6 +31,7 @@ from coatcheck.proxy.close_after import CloseAfter
 from coatcheck.proxy.cut_changed import CutChanged
 from coatcheck.proxy.cut_denied import CutDenied
 from coatcheck.proxy.cut_revoked import CutRevoked
+from coatcheck.proxy.decode_body import DecodeBody
 from coatcheck.proxy.discover import Discover
 from coatcheck.proxy.fail_closed import FailClosed
 from coatcheck.proxy.flow_file import export_closed
@@ -114,6 +115,7 @@ def build(settings: Settings) -> Parts:
         identify,
         Limit(exchanges),
         OpenTunnel(exchanges, tunnels, journal),
+        DecodeBody(exchanges),
         KeepBack(exchanges),
         Inspect(exchanges, relay),
         Authorize(exchanges),

@@ -52,6 +52,7 @@ def test_node_gets_the_ca_alone_and_what_replaces_trust_gets_the_bundle() -> Non
     values = variables(WAY, TOKEN)
     assert values["NODE_EXTRA_CA_CERTS"] == "/x/gateway-ca.pem"
     assert values["NODE_USE_ENV_PROXY"] == "1"
+    assert values["AWS_REQUEST_CHECKSUM_CALCULATION"] == "when_required"
     assert {values[name] for name in BUNDLE_VARIABLES} == {"/x/bundle.pem"}
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE"):
         assert name in BUNDLE_VARIABLES

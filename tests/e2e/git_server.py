@@ -84,8 +84,12 @@ class GitServer:
         return Handler
 
 
+BRANCHES = 30
+"""Of so many, git asks in more than 1 KiB, and compresses that."""
+
+
 def make_repository(folder: Path, name: str, files: dict[str, bytes]) -> str:
-    """A bare repository `folder/name` with one commit of `files`. Returns the commit's id."""
+    """A bare repository `folder/name`: one commit of `files`, and branches with one more. Returns the commit's id."""
     work = folder / f"{name}.work"
     work.mkdir(parents=True)
     for path, content in files.items():
@@ -94,12 +98,20 @@ def make_repository(folder: Path, name: str, files: dict[str, bytes]) -> str:
     for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "one"]):
         git(work, *arguments)
     git(folder, "clone", "-q", "--bare", str(work), name)
-    return git(work, "rev-parse", "HEAD")
+    commit = git(work, "rev-parse", "HEAD")
+    branch = "commit refs/heads/{0}\ncommitter ci <ci@shop.example> 0 +0000\ndata 2\n{0}\nfrom {1}\n\n"
+    git(
+        folder / name,
+        "fast-import",
+        "--quiet",
+        stdin="".join(branch.format(n, commit) for n in range(10, 10 + BRANCHES)),
+    )
+    return commit
 
 
-def git(folder: Path, *arguments: str) -> str:
+def git(folder: Path, *arguments: str, stdin: str = "") -> str:
     """Runs git without anybody's configuration; returns what it printed."""
     environment = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     return subprocess.run(
-        ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=True
+        ["git", *arguments], cwd=folder, env=environment, input=stdin, capture_output=True, text=True, check=True
     ).stdout.strip()

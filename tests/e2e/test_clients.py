@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from far_end import FarEnd, Heard, gateway_with, json_answer
-from git_server import GitServer, git, make_repository
+from git_server import BRANCHES, GitServer, git, make_repository
 
 from story.cast import Cast, read_outcome
 from story.part import free_port
@@ -171,11 +171,13 @@ def test_without_exec_the_client_does_not_even_trust_the_server(scene: Scene, cl
 
 
 def test_git_clones(scene: Scene, tmp_path: Path) -> None:
+    """All branches: what it asks for them in is compressed."""
     done = scene.exec("git", "clone", "-q", f"{scene.repositories.url}/orders.git", str(tmp_path / "clone"))
     assert done.returncode == 0, done.stderr
     assert git(tmp_path / "clone", "rev-parse", "HEAD") == scene.commit
     assert (tmp_path / "clone" / "README").read_bytes() == b"orders\n"
     git(tmp_path / "clone", "fsck", "--strict")
+    assert len(git(tmp_path / "clone", "branch", "-r").splitlines()) == BRANCHES + 2  # HEAD, and what it stands for
     assert set(scene.repositories.authorizations) == {None}
     assert_clean(scene, done)
 

@@ -49,6 +49,16 @@ def test_a_head_that_two_parties_could_read_differently_is_refused(
         check_head("POST", [*GOOD, *extra])
 
 
+GIT = [(b"Host", b"a.com"), (b"Content-Type", b"application/x-git-upload-pack-request")]
+
+
+@pytest.mark.parametrize("encoding", [b"br", b"x-gzip", b"gzip, gzip", b"identity, gzip", b"deflate", b""])
+def test_what_git_asks_may_be_compressed_as_git_does_it_and_in_no_other_way(encoding: bytes) -> None:
+    assert check_head("POST", [*GIT, (b"Content-Encoding", b"gzip")])["content-encoding"] == "gzip"
+    with pytest.raises(Refusal, match="encoded-body"):
+        check_head("POST", [*GIT, (b"Content-Encoding", encoding)])
+
+
 def test_what_leaves_has_our_routing_and_framing_and_no_trace_of_the_gateway() -> None:
     fields = [
         *GOOD,

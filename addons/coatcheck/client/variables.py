@@ -47,6 +47,9 @@ BUNDLE_VARIABLES: Final = (
 EXTRA_VARIABLE: Final = "NODE_EXTRA_CA_CERTS"
 """It adds to what Node trusts, so it names the gateway's CA alone."""
 
+UNFRAMED: Final = ("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+"""Without it the AWS SDKs send bodies in a framing of their own (`aws-chunked`), which the gateway cannot look into."""
+
 TOKEN_VARIABLE: Final = "COATCHECK_TOKEN"  # noqa: S105 - the variable's name
 """For clients that are pointed at a gateway URL and send the token in `Authorization` themselves."""
 
@@ -75,6 +78,7 @@ def variables(way: Way, token: CallerToken) -> Mapping[str, str]:
             **dict.fromkeys(PROXY_VARIABLES, proxy),
             **(dict.fromkeys(NO_PROXY_VARIABLES, ",".join(way.direct)) if way.direct else {}),
             "NODE_USE_ENV_PROXY": "1",
+            **dict([UNFRAMED]),
             EXTRA_VARIABLE: str(way.certificate),
             **dict.fromkeys(BUNDLE_VARIABLES, str(way.bundle)),
             TOKEN_VARIABLE: token.value,

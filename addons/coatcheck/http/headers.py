@@ -43,6 +43,8 @@ REMOVED = frozenset(
 """Headers that never leave for a server; neither does any that begins with `x-forwarded` or `x-original-`."""
 
 
+_ENCODED = ("gzip", "application/x-git-upload-pack-request")
+"""The one encoding that one client cannot do without (gitprotocol-http), and what it sends in it."""
 _CONNECTION = frozenset({"connection", "upgrade", "trailer", "content-encoding", "transfer-encoding", "expect"})
 
 
@@ -82,12 +84,18 @@ def _check_framing(found: Mapping[str, str]) -> None:
         raise Refusal("upgrade-refused", "protocol upgrades are not permitted", status=403)
     if "trailer" in found:
         raise Refusal("trailers-refused", "trailers are not permitted")
-    if found.get("content-encoding", "identity").strip().lower() != "identity":
-        raise Refusal("encoded-body", "request bodies must not be encoded", status=415)
+    encoding = found.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity" and (encoding, found.get("content-type")) != _ENCODED:
+        raise encoded_body()
     if "transfer-encoding" in found and found["transfer-encoding"].strip().lower() != "chunked":
         raise Refusal("bad-header", "the only transfer encoding is chunked")
     if found.get("expect", "100-continue").strip().lower() != "100-continue":
         raise Refusal("expectation-refused", "the expectation is not known", status=417)
+
+
+def encoded_body() -> Refusal:
+    """A body that is encoded, and may not be or not so."""
+    return Refusal("encoded-body", "request bodies must not be encoded", status=415)
 
 
 def forwarded(fields: Fields, *, authority: str, body: bytes, method: str) -> list[tuple[bytes, bytes]]:
