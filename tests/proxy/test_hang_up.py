@@ -53,7 +53,8 @@ async def ends() -> AsyncIterator[dict[object, End]]:
 def hanging(ends) -> HangUp:
     """Knows both connections; mitmproxy has forgotten them by the time that they end."""
     transports = dict(ends)
-    made = HangUp(lambda client: SimpleNamespace(transports=transports))
+    watchdog = SimpleNamespace(callback=None)
+    made = HangUp(lambda client: SimpleNamespace(transports=transports, timeout_watchdog=watchdog))
     made.client_connected(CLIENT)
     made.server_connected(DATA)
     transports.clear()
@@ -104,8 +105,8 @@ async def test_who_takes_it_slowly_gets_all_of_it(ends, hanging: HangUp, monkeyp
 def test_what_is_closed_already_needs_nothing() -> None:
     for handler in (
         None,
-        SimpleNamespace(transports={}),
-        SimpleNamespace(transports={CLIENT: SimpleNamespace(writer=None)}),
+        SimpleNamespace(transports={}, timeout_watchdog=SimpleNamespace()),
+        SimpleNamespace(transports={CLIENT: SimpleNamespace(writer=None)}, timeout_watchdog=SimpleNamespace()),
     ):
         hanging = HangUp(lambda client, handler=handler: handler)
         hanging.client_connected(CLIENT)
@@ -113,3 +114,18 @@ def test_what_is_closed_already_needs_nothing() -> None:
         hanging.client_disconnected(CLIENT)
         hanging.server_disconnected(DATA)
         hanging.cut(CLIENT) if handler is None else None
+
+
+async def test_it_is_noted_when_nothing_was_said_for_too_long() -> None:
+    ended = asyncio.Event()
+
+    async def on_timeout() -> None:
+        ended.set()
+
+    client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2))
+    handler = SimpleNamespace(transports={}, timeout_watchdog=SimpleNamespace(callback=None), on_timeout=on_timeout)
+    HangUp(lambda client: handler).client_connected(client)
+    assert client.error is None
+    await handler.timeout_watchdog.callback()
+    assert ended.is_set()
+    assert client.error == hang_up.TIMED_OUT

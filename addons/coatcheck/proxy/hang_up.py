@@ -8,6 +8,7 @@ reading would keep it, and what waits for them in memory, for ever.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from mitmproxy import ctx
@@ -18,6 +19,7 @@ from mitmproxy.utils import asyncio_utils
 
 LINGER_SECONDS = 30.0
 """How long the other side may take nothing of what was written to a connection that has ended."""
+TIMED_OUT = "nothing was said for too long"
 
 
 class HangUp:
@@ -35,6 +37,8 @@ class HangUp:
     def client_connected(self, client: Client) -> None:
         """Remembers the client's socket, which mitmproxy forgets before it says that the connection has ended."""
         self._remember(client, client)
+        if (handler := self._handler_of(client)) is not None:
+            handler.timeout_watchdog.callback = partial(self._time_out, handler, client)
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         """The same of a server's."""
@@ -47,6 +51,12 @@ class HangUp:
     def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
         """Closes what is left of a server's."""
         self._close(data.server)
+
+    @staticmethod
+    async def _time_out(handler: ConnectionHandler, client: Client) -> None:
+        """Nothing was said for too long: to what is under way it looks as if the client had left, so it is noted."""
+        client.error = TIMED_OUT
+        await handler.on_timeout()
 
     def _remember(self, client: Client, connection: Connection) -> None:
         handler = self._handler_of(client)

@@ -28,6 +28,7 @@ from coatcheck.mcp.size import check_size
 from coatcheck.mcp.strict_json import dump_json, parse_json
 from coatcheck.policy.decision import Allow, Decision, Hold
 from coatcheck.policy.model import Policy
+from coatcheck.proxy.hang_up import TIMED_OUT
 from coatcheck.proxy.inspect import LARGE
 from coatcheck.proxy.mask import Maskers
 from coatcheck.sessions.recorder import SessionKey, SessionRecorder
@@ -166,6 +167,8 @@ class Record:
             return
         message = flow.error.msg if flow.error else ""
         has_left = "disconnected" in message.lower() or "killed" in message.lower()
+        if flow.client_conn.error == TIMED_OUT and flow.response is None:
+            has_left = False  # it was waiting, for a server that does not answer
         self._finish(exchange, None, "client-left" if has_left else "server-failed")
 
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
