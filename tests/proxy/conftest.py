@@ -1,7 +1,7 @@
 """What of mitmproxy these tests take apart, in one place: its HTTP layer in memory, its flows, its addon manager."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -24,6 +24,8 @@ from mitmproxy.utils import asyncio_utils
 
 from coatcheck.exchange import Exchange, ExchangeId, Exchanges, Release
 from coatcheck.http.target import Target
+from coatcheck.identity.caller import Caller
+from coatcheck.policy.load import load_policy
 from coatcheck.policy.model import Policy
 from coatcheck.policy.model import Server as PolicyServer
 from coatcheck.proxy import lockdown
@@ -40,6 +42,15 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 POLICY = Policy(audience="urn:test", sha256="p" * 64, files=())
 SERVER = PolicyServer("shop", f"http://{HOST}/mcp", "http", HOST, PORT, "/mcp", credential="shop-key")
 CANARY = b"sk-live-5f1d0c7e9a3b4826"
+SHOP = """
+coatcheck: 1
+gateway: {audience: "https://gateway.shop.example"}
+issuers:
+  ci: {issuer: "https://idp.shop.example", algorithms: [ES256]}
+identities:
+  job: {issuer: ci, claims: {repository_id: "1"}}
+  other: {issuer: ci, claims: {repository_id: "2"}}
+"""
 
 
 def proxy_options() -> options.Options:
@@ -209,6 +220,34 @@ def exchange_of(exchanges: Exchanges) -> Callable[[http.HTTPFlow], Exchange]:
         return exchange
 
     return exchange_of
+
+
+@pytest.fixture(scope="session")
+def load_shop(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Policy]:
+    """Loads a policy of two identities, `job` and `other`, with the servers, rules and masks that are given."""
+
+    def load_shop(rest: str) -> Policy:
+        path = tmp_path_factory.mktemp("shop") / "policy.yaml"
+        path.write_text(SHOP + rest)
+        return load_policy(path, secrets=frozenset())
+
+    return load_shop
+
+
+@pytest.fixture(scope="session")
+def shop_exchange() -> Callable[..., Exchange]:
+    """Makes an exchange of a caller with an MCP server of a policy, with a token that is good for five minutes more."""
+
+    def shop_exchange(
+        policy: Policy, *, now: datetime, server: str = "shop", caller: str = "job", subject: str = "repo:1"
+    ) -> Exchange:
+        made = Exchange(ExchangeId("x-1"), policy, 0.0)
+        made.target, made.server = Target("https", f"{server}.example", 443), policy.servers[server]
+        made.is_mcp, made.headers = True, {"mcp-protocol-version": "2025-11-25"}
+        made.caller = Caller(caller, "ci", subject, "token-1", now + timedelta(minutes=5))
+        return made
+
+    return shop_exchange
 
 
 class _Commands:

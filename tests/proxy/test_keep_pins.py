@@ -16,7 +16,6 @@ from coatcheck.journal.writer import JournalWriter
 from coatcheck.live import Live
 from coatcheck.pins.books import Books
 from coatcheck.pins.store import PinStore
-from coatcheck.policy.load import load_policy
 from coatcheck.proxy import keep_pins
 from coatcheck.proxy.journaled import JournaledApprovals
 from coatcheck.proxy.keep_pins import KeepPins
@@ -24,12 +23,6 @@ from coatcheck.proxy.mask import Maskers
 from coatcheck.state import StateDirectory
 
 POLICY = """
-coatcheck: 1
-gateway: {audience: "https://gateway.shop.example"}
-issuers:
-  ci: {issuer: "https://idp.shop.example", algorithms: [ES256]}
-identities:
-  job: {issuer: ci, claims: {repository_id: "1"}}
 reviewers:
   desk: {local: [ann]}
   sre: {local: [bob]}
@@ -53,10 +46,8 @@ def named(name, **more):
 class Gateway:
     """One gateway's part in pins, on a state directory that others may share."""
 
-    def __init__(self, folder, engine, name: str) -> None:
-        path = folder / "policy.yaml"
-        path.write_text(POLICY)
-        self.policy = load_policy(path)
+    def __init__(self, folder, engine, name: str, policy) -> None:
+        self.policy = policy
         self.live = Live(self.policy, Verifier(self.policy.issuers, self.policy.audience, KeySource()), None)
         self.store, self.approvals = PinStore(engine), ApprovalStore(engine)
         self.books = Books(self.store.load())
@@ -87,13 +78,13 @@ class Gateway:
 
 
 @pytest.fixture
-def new_gateway(tmp_path):
+def new_gateway(tmp_path, load_shop):
     state = StateDirectory(tmp_path / "state")
     state.create()
     engine, made = state.open_database(), []
 
     def new_gateway() -> Gateway:
-        made.append(Gateway(tmp_path, engine, str(len(made))))
+        made.append(Gateway(tmp_path, engine, str(len(made)), load_shop(POLICY)))
         return made[-1]
 
     yield new_gateway

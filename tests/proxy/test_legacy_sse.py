@@ -6,16 +6,9 @@ from coatcheck.exchange import Exchange
 from coatcheck.http.target import Target
 from coatcheck.mcp.correlation import Peers
 from coatcheck.mcp.legacy_sse import LegacyStream, LegacyStreams
-from coatcheck.policy.load import load_policy
 from coatcheck.proxy.legacy_sse import server_of_endpoint
 
 POLICY = """
-coatcheck: 1
-gateway: {audience: "https://gateway.shop.example"}
-issuers:
-  ci: {issuer: "https://idp.shop.example", algorithms: [ES256]}
-identities:
-  job: {issuer: ci, claims: {repository_id: "1"}}
 servers:
   old: {url: "https://shop.example/sse", legacy_sse: true}
   older: {url: "https://shop.example/older", legacy_sse: true}
@@ -32,11 +25,9 @@ rules:
 ORIGIN = Target("https", "shop.example", 443)
 
 
-@pytest.fixture
-def policy(tmp_path):
-    path = tmp_path / "policy.yaml"
-    path.write_text(POLICY)
-    return load_policy(path, secrets=frozenset())
+@pytest.fixture(scope="module")
+def policy(load_shop):
+    return load_shop(POLICY)
 
 
 def streams(**endpoints: str) -> LegacyStreams[Exchange]:

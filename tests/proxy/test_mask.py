@@ -13,18 +13,11 @@ from coatcheck.mcp.call import Call
 from coatcheck.mcp.correlation import Conversation
 from coatcheck.mcp.inspect import Inspected
 from coatcheck.pins.books import Books
-from coatcheck.policy.load import load_policy
 from coatcheck.proxy.mask import Mask, Maskers
 from coatcheck.proxy.relay import Relay
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 POLICY = """
-coatcheck: 1
-gateway: {audience: "https://gateway.shop.example"}
-issuers:
-  ci: {issuer: "https://idp.shop.example", algorithms: [ES256]}
-identities:
-  job: {issuer: ci, claims: {repository_id: "1"}}
 servers:
   shop: {url: "https://shop.example/mcp"}
   open: {url: "https://open.example/mcp"}
@@ -40,10 +33,8 @@ MESSAGE = {"jsonrpc": "2.0", "id": 1, "result": RESULT}
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    path = tmp_path_factory.mktemp("policy") / "policy.yaml"
-    path.write_text(POLICY)
-    return load_policy(path, secrets=frozenset())
+def policy(load_shop):
+    return load_shop(POLICY)
 
 
 def answered(

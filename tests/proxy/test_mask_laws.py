@@ -16,18 +16,11 @@ from coatcheck.mcp.call import Call
 from coatcheck.mcp.inspect import Inspected
 from coatcheck.mcp.pins import Pin, define
 from coatcheck.pins.books import Books
-from coatcheck.policy.load import load_policy
 from coatcheck.proxy.mask import Mask, Maskers
 from coatcheck.proxy.relay import Relay
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 POLICY = """
-coatcheck: 1
-gateway: {audience: "https://gateway.shop.example"}
-issuers:
-  ci: {issuer: "https://idp.shop.example", algorithms: [ES256]}
-identities:
-  job: {issuer: ci, claims: {repository_id: "1"}}
 servers:
   shop: {url: "https://shop.example/mcp"}
 rules:
@@ -39,10 +32,8 @@ masks:
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    path = tmp_path_factory.mktemp("policy") / "policy.yaml"
-    path.write_text(POLICY)
-    return load_policy(path, secrets=frozenset())
+def policy(load_shop):
+    return load_shop(POLICY)
 
 
 def tool(name, **more):
@@ -65,7 +56,8 @@ def seen_by_the_caller(policy, pieces):
     changed = Pin("shop", "get_price", define(tool("get_price", title="Before")))
     stage = Mask({flow: exchange}, Maskers(bytes(32)), lambda: NOW, Relay(lambda: NOW), Books([changed]))
     stage.responseheaders(flow)
-    return b"".join(out for piece in (*pieces, b"") for out in flow.response.stream(piece)), exchange
+    wire = [*filter(None, pieces), b""]  # an empty piece is the end
+    return b"".join(out for piece in wire for out in flow.response.stream(piece)), exchange
 
 
 def event(message, end=b"\n"):

@@ -2,28 +2,18 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from mitmproxy import http
 
 from coatcheck.errors import Refusal
-from coatcheck.exchange import Exchange, ExchangeId
-from coatcheck.http.target import Target
-from coatcheck.identity.caller import Caller
+from coatcheck.exchange import Exchange
 from coatcheck.mcp.tasks import TaskOrigin
-from coatcheck.policy.load import load_policy
 from coatcheck.proxy.relay import Relay
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 POLICY = """
-coatcheck: 1
-gateway: {audience: "https://gateway.shop.example"}
-issuers:
-  ci: {issuer: "https://idp.shop.example", algorithms: [ES256]}
-identities:
-  job: {issuer: ci, claims: {repository_id: "1"}}
-  other: {issuer: ci, claims: {repository_id: "2"}}
 servers:
   shop: {url: "https://shop.example/mcp"}
 rules:
@@ -41,18 +31,13 @@ SAMPLE = {"jsonrpc": "2.0", "id": 0, "method": "sampling/createMessage", "params
 class Talk:
     """One relay, and requests through it."""
 
-    def __init__(self, tmp_path) -> None:
-        path = tmp_path / "policy.yaml"
-        path.write_text(POLICY)
-        self.policy = load_policy(path, secrets=frozenset())
+    def __init__(self, policy, make) -> None:
+        self.policy, self._make = policy, make
         self.relay = Relay(lambda: NOW)
 
-    def exchange(self, headers=None, *, caller="job", subject="repo:1") -> Exchange:
-        made = Exchange(ExchangeId("x-1"), self.policy, 0.0)
-        made.target = Target("https", "shop.example", 443)
-        made.server, made.is_mcp = self.policy.servers["shop"], True
+    def exchange(self, headers=None, **who) -> Exchange:
+        made = self._make(self.policy, now=NOW, **who)
         made.headers = {"content-type": "application/json", **(OLDER if headers is None else headers)}
-        made.caller = Caller(caller, "ci", subject, "token-1", NOW + timedelta(minutes=5))
         return made
 
     def post(self, message, headers=None, **who) -> Exchange:
@@ -83,8 +68,8 @@ def answer(headers=None, status=200) -> http.Response:
 
 
 @pytest.fixture
-def talk(tmp_path) -> Talk:
-    return Talk(tmp_path)
+def talk(load_shop, shop_exchange) -> Talk:
+    return Talk(load_shop(POLICY), shop_exchange)
 
 
 def reason(function, *arguments, **more) -> tuple[str, int]:
