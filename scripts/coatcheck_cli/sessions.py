@@ -84,7 +84,7 @@ def export(session_id: str, form: str, output: Path | None, state: StateDirector
     if output is None and form == "jsonl":
         raise click.UsageError("--format jsonl needs -o FILE")
     out = session.path.with_suffix(".mitm") if output is None else output
-    if out.absolute() == session.path:
+    if out.exists() and out.samefile(session.path):
         raise CoatcheckError("that is the record itself", where=str(out))
     if out.exists() and not force:
         raise CoatcheckError("the file is there already", where=str(out), hint="--force replaces it")

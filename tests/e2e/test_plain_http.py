@@ -9,6 +9,7 @@ from far_end import FarEnd, Heard, gateway_with, json_answer
 from raw import RawClient, Reply, head
 
 from coatcheck.journal.read import records
+from coatcheck.sessions.read import read_session
 from story.cast import Cast
 from story.processes import StoryError, run_cli
 
@@ -224,16 +225,51 @@ def test_an_approve_rule_holds_it(cast, gateway, far, verdict) -> None:
         gateway.wait_for(lambda: bool(pending()))
         assert len(far.heard) == before
         policy = str(gateway.command[gateway.command.index("--set") + 1].partition("=")[2])
-        decided = run_cli("approvals", verdict, pending()[0]["id"], "--state", str(cast.state), "--policy", policy)
+        (asked,) = pending()
+        assert json.loads(asked["arguments"])["body"] == {"ref": "main"}
+        decided = run_cli("approvals", verdict, asked["id"], "--state", str(cast.state), "--policy", policy)
         assert decided.returncode == 0, decided.stderr
         reply = client.read()
     if verdict == "approve":
         assert reply.status == 200
         assert [heard.body for heard in far.heard[before:]] == [body]
+        told_back(cast, gateway, asked)
     else:
         assert reply.status == 403
         assert reply.json["reason"] == "approval-denied"
         assert len(far.heard) == before
+
+
+def told_back(cast: Cast, gateway, asked: dict) -> None:
+    """An approval leads to who asked for what, by which rules of which policy, who said yes, and what came back."""
+
+    def mine(kind: str, field: str, value: str) -> list[dict]:
+        return [one for one in records(cast.state / "journal") if one["kind"] == kind and one.get(field) == value]
+
+    (request,) = mine("request", "approval", asked["id"])
+    assert (request["caller"]["name"], request["caller"]["subject"]) == (asked["caller"], asked["subject"])
+    assert request["caller"]["token_id"]
+    assert [call["digest"] for call in request["calls"]] == [asked["call_digest"]]
+    assert (request["decision"]["effect"], request["decision"]["rules"]) == ("approve", ["merges"])
+    assert request["policy"] == asked["policy"]
+    steps = mine("approval", "approval", asked["id"])
+    assert [step["event"] for step in steps] == ["asked", "used"]  # the desk's own vote is cast beside the gateway
+    assert [(vote["reviewer"], vote["verdict"]) for vote in steps[-1]["votes"]] == [("desk", "approve")]
+    gateway.wait_for(lambda: bool(mine("outcome", "exchange", request["exchange"])))
+    (outcome,) = mine("outcome", "exchange", request["exchange"])
+    assert (outcome["status"], outcome["outcome"]) == (200, "answered")
+
+    def recorded() -> list:
+        session = read_session(cast.state / "sessions", outcome["session"])
+        return [one for one in session.exchanges() if one.request.approval == asked["id"] and one.end]
+
+    gateway.wait_for(lambda: bool(recorded()))
+    (kept,) = recorded()
+    whole = read_session(cast.state / "sessions", outcome["session"]).head
+    assert (whole.caller, whole.run) == (asked["caller"], request["caller"]["run"])
+    assert (kept.title, kept.request.decision, kept.request.rules) == (asked["call_title"], "approve", ("merges",))
+    assert kept.response is not None
+    assert kept.response.status == 200
 
 
 @pytest.fixture(scope="module")

@@ -109,8 +109,10 @@ def test_an_export_replaces_a_file_only_by_force(folder: Path, record, tmp_path:
 
 def test_an_export_never_replaces_the_record(folder: Path, record):
     session = record(said(PING, PONG))
-    done = invoke(folder, "export", session.id, "-o", str(session.path), "--force")
-    assert isinstance(done.exception, CoatcheckError)
+    (folder / "by-another-way").symlink_to(session.path.parent)
+    for out in (session.path, folder / "by-another-way" / session.path.name):
+        done = invoke(folder, "export", session.id, "-o", str(out), "--force")
+        assert isinstance(done.exception, CoatcheckError)
     assert session.exchange(1).title == "ping"
 
 
