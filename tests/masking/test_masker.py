@@ -433,6 +433,13 @@ texts = st.lists(
                 "5390",
                 "7034",
                 "é",
+                "bob%40x.de",
+                "%40",
+                "&#64;",
+                "\\u0040",
+                "\u200b",
+                "\xa01111",
+                "\uff14",
             ),
         ]
     ),
@@ -512,6 +519,7 @@ def test_what_a_value_is_written_as_can_tell_that_it_holds_nothing():
 def test_nothing_that_a_detector_finds_is_left(value):
     shown = json.dumps(masked(value, detect=EVERYTHING))
     assert "bob@example.com" not in shown
+    assert "bob%40x.de" not in shown
     assert f" {CARD} " not in f" {shown} ".replace('"', " ")
 
 

@@ -18,6 +18,7 @@ from coatcheck.mcp.call import Json
 from coatcheck.policy.model import MaskRule
 
 _EXPONENT = re.compile(rb"[0-9][eE]\+?[0-9]")
+_DIGITS_ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
 MAX_PLACES = 100_000
 """Places in one value, JSON in strings included, that detectors look at closely: several microseconds each."""
 
@@ -32,8 +33,8 @@ class _Allowance:
 
     def take(self, rules: Rules, text: str) -> None:
         """Raises `TooCostly` where `text` has more than are left; a place takes a character at least."""
-        if len(text) > self.left // 2:
-            self.left -= rules.places(text.encode("utf-8", "surrogatepass"))
+        if len(text) > self.left // 3:
+            self.left -= rules.places(text)
         if self.left < 0:
             raise TooCostly
 
@@ -86,14 +87,15 @@ class Masker:
 
     def _mask(self, value: Json, hits: Counter[str], keep: Protected, written: bytes | None, places: int) -> Json:
         if written is not None:
-            if self._rules.may_hold(written):
+            if self._rules.may_hold_written(written):
                 budget = 2 * len(written)
                 return self._walked(value, hits, keep, 0, _Allowance(places), is_led=True, budget=budget)
             if _is_plain(written):
                 return value
+        is_ascii = written is not None and written.isascii()
         chunks = serialised(value)
         for chunk in chunks:
-            if self._rules.may_hold(chunk):
+            if self._rules.may_hold(chunk, is_ascii=is_ascii):
                 break
         else:
             return value
@@ -134,5 +136,7 @@ def _is_plain(written: bytes) -> bool:
     """Whether JSON text shows all it says: no escapes, and no number whose digits do not all stand in it."""
     if b"\\" in written:
         return False
+    if b"0e" not in written.translate(_DIGITS_ALIKE):
+        return True
     # in slices: one search lets no other thread run
     return not any(_EXPONENT.search(written, at, at + SLICE + 3) for at in range(0, len(written), SLICE))

@@ -12,11 +12,14 @@ from functools import partial
 
 from coatcheck.masking.detectors import DETECTORS, Detector
 from coatcheck.masking.paths import FieldPath, parse_path
+from coatcheck.masking.plain import Plain, may_be_odd, plain
 from coatcheck.masking.strings import Span, may_hold_card_number
 from coatcheck.policy.model import MaskForm, MaskRule
 
 REDACTED = "[redacted]"
 _STRICTEST_FIRST: tuple[MaskForm, ...] = ("redact", "hash", "partial")
+_LARGE = 16 * 1024
+"""Bytes from which on JSON text is not read plainly just to be told from one that holds something."""
 _NEVER_ESCAPED = re.compile(r"[ !#-.0-\[\]-~]+")
 
 
@@ -63,21 +66,49 @@ class Rules:
             *(partial(_holds, name.encode()) for name in sorted(names)),
         )
 
-    def may_hold(self, data: bytes) -> bool:
-        """Whether anything in a value, `serialised` as `data`, may have to be masked."""
+    def may_hold(self, data: bytes, *, is_ascii: bool = False) -> bool:
+        """Whether anything in a value, `serialised` as `data`, may have to be masked. `is_ascii`: its texts are."""
+        return (
+            self._may_hold_plainly(data)
+            or (bool(self._detectors) and may_be_odd(data, is_ascii=is_ascii))
+            or may_hold_card_number(data)
+        )
+
+    def may_hold_written(self, written: bytes) -> bool:
+        """As `may_hold`, for JSON text."""
+        if self._may_hold_plainly(written):
+            return True
+        if not self._detectors or not may_be_odd(written, is_ascii=written.isascii()):
+            return False
+        return len(written) > _LARGE or self._may_hold_plainly(plain(written.decode(errors="ignore")).text.encode())
+
+    def _may_hold_plainly(self, data: bytes) -> bool:
         if self._may_hold_always or (b"\\" in data and b"\\u" in data):
             return True
-        for search in self._searches:  # a loop costs half of `any`
+        for search in self._searches:  # noqa: SIM110  # a loop costs half of `any`
             if search(data):
                 return True
-        return may_hold_card_number(data)
+        return False
 
-    def places(self, data: bytes) -> int:
-        """How many places of a text, given as UTF-8, detectors have to look at closely."""
-        return sum(detector.places(data) for detector in self._detectors)
+    def places(self, text: str) -> int:
+        """How many places of a text detectors have to look at closely; to read eight places plainly costs as much."""
+        read = plain(text)
+        texts = (text, read.text) if read.odd else (text,)
+        searched = [one.encode("utf-8", "surrogatepass") for one in texts]
+        return read.odd // 8 + sum(detector.places(data) for data in searched for detector in self._detectors)
 
     def spans(self, text: str) -> list[Span]:
-        """Every find in `text`, in order; where several start together, the stricter form first."""
+        """Every find in `text`, as it stands or read plainly, in order; where several start together, the stricter
+        form first."""
+        spans = self._spans(text)
+        read = plain(text) if self.finds else Plain(text, 0)
+        if not read.odd:
+            return spans
+        return sorted(
+            {*spans, *((read.place(start), read.place(end), at) for start, end, at in self._spans(read.text))}
+        )
+
+    def _spans(self, text: str) -> list[Span]:
         spans: list[Span] = []
         is_sorted = True
         for order, find in enumerate(self.finds):
@@ -90,7 +121,8 @@ class Rules:
 
     def fields_in(self, joined: str) -> list[Field]:
         """The fields that can be in a value whose member names are in `joined`."""
-        return [field for name, field in self._named if name in joined]
+        may_be_escaped = "\\u" in joined
+        return [field for name, field in self._named if may_be_escaped or name in joined]
 
     def shown(self, text: str, form: MaskForm, partial: str) -> str:
         """What stands for `text`; `partial` is its partial form."""

@@ -10,6 +10,7 @@ from operator import is_
 from typing import Any
 
 from coatcheck.masking.paths import FieldPath
+from coatcheck.masking.plain import plain
 from coatcheck.masking.protected import NOTHING, Protected
 from coatcheck.masking.rules import REDACTED, Field, Rules
 from coatcheck.masking.schemas import with_texts
@@ -180,7 +181,7 @@ class Walk:
         done = 0
         is_done = True
         for start, end, order in merged:
-            find, found = self._rules.finds[order], text[start:end]
+            find, found = self._rules.finds[order], plain(text[start:end]).text
             parts += [text[done:start], self._rules.shown(found, find.form, find.detector.partial(found))]
             self._hits[find.rule] += 1
             done = end

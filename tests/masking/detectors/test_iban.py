@@ -13,6 +13,10 @@ FOUND = {
         "GB82WEST12345698765432 DE89370400440532013000",
         ["GB82WEST12345698765432", "DE89370400440532013000"],
     ),
+    "in lower case": ("iban=gb82west12345698765432", ["gb82west12345698765432"]),
+    "in lower case, printed": ("de89 3704 0044 0532 0130 00.", ["de89 3704 0044 0532 0130 00"]),
+    "with dashes": ("DE89-3704-0044-0532-0130-00", ["DE89-3704-0044-0532-0130-00"]),
+    "with dots, the shortest": ("No93.8601.1117.947", ["No93.8601.1117.947"]),
     "in json": ('{"iban":"DE89370400440532013000"}', ["DE89370400440532013000"]),
 }
 
@@ -29,7 +33,8 @@ ALONE = {
     "inside a word": "XGB82WEST12345698765432",
     "no such country": "XX82WEST12345698765432",
     "two spaces": "GB82  WEST 1234 5698 7654 32",
-    "lower case": "gb82west12345698765432",
+    "groups of other sizes in lower case": "gb82 we st12 3456 9876 5432",
+    "two kinds of separators": "GB82-WEST.1234-5698.7654-32",
     "nothing": "",
 }
 

@@ -1,7 +1,8 @@
 """International bank account numbers (ISO 13616: country, check digits, mod 97; the country says the length).
 
-Law: a number counts when it stands alone, between characters that are neither letters nor digits. Upper case only,
-as the standard writes it; single spaces may stand anywhere inside.
+Law: a number counts when it stands alone, between characters that are neither letters nor digits. As the standard
+writes it, in upper case, single spaces may stand anywhere inside; in any case it is found in one piece or in groups of
+four with one kind of separator.
 """
 
 import re
@@ -40,13 +41,23 @@ _LENGTHS: Mapping[str, int] = MappingProxyType(
 
 _SHAPES: Mapping[str, re.Pattern[str]] = MappingProxyType(
     {
-        country: re.compile(rf"[A-Z]{{2}}(?: ?[0-9]){{2}}(?: ?[A-Z0-9]){{{length - 4}}}(?![A-Za-z0-9])")
+        country: re.compile(
+            rf"(?:[A-Z]{{2}}(?: ?[0-9]){{2}}(?: ?[A-Z0-9]){{{length - 4}}}"
+            rf"|[A-Za-z]{{2}}[0-9]{{2}}([ ./+_-]?)(?:[A-Za-z0-9]{{4}}\1){{{(length - 5) // 4}}}"
+            rf"[A-Za-z0-9]{{{(length - 5) % 4 + 1}}})(?![A-Za-z0-9])"
+        )
         for country, length in _LENGTHS.items()
     }
 )
 # Digits are rarer than letters, so the search jumps from digit to digit and looks back for the letters.
-_HEAD = re.compile(r"[0-9](?<=[A-Z]{2}[0-9]) ?[0-9]")
-_KINDS = bytes.maketrans(b"BCDEFGHIJKLMNOPQRSTUVWXYZ123456789", b"A" * 25 + b"0" * 9)
+_HEAD = re.compile(r"[0-9](?<=[A-Za-z]{2}[0-9]) ?[0-9]")
+_KINDS = bytes.maketrans(
+    b"BCDEFGHIJKLMNOPQRSTUVWXYZbcdefghijklmnopqrstuvwxyz123456789", b"A" * 25 + b"a" * 25 + b"0" * 9
+)
+_ALIKE = bytes.maketrans(b"BCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz123456789", b"A" * 51 + b"0" * 9)
+_COUNTRIES = frozenset(country.encode() for country in _LENGTHS)
+_BEGINNING = re.compile(rb"([ ./+_-]?)[A-Za-z0-9]{4}\1[A-Za-z0-9]{4}\1[A-Za-z0-9]{3}")
+_SEPARATORS = str.maketrans("", "", " ./+_-")
 _AS_NUMBER = str.maketrans({chr(code): str(code - 55) for code in range(ord("A"), ord("Z") + 1)})
 
 
@@ -56,29 +67,40 @@ class Iban:
     name = "iban"
 
     def may_hold(self, data: bytes) -> bool:
-        """Whether two capitals and two digits come after one another."""
-        return b"AA00" in data.translate(_KINDS, b" ")
+        """Whether check digits come after a country, and after one in small letters also what may follow."""
+        kinds = data.translate(_KINDS)
+        at = kinds.find(b"A0", 1)
+        while at > 0:
+            if kinds.startswith((b"00", b"0 0"), at + 1) and data[at - 1 : at + 1].upper() in _COUNTRIES:
+                return True
+            at = kinds.find(b"A0", at + 2)
+        at = kinds.find(b"a00", 1)
+        while at > 0:
+            if data[at - 1 : at + 1].upper() in _COUNTRIES and _BEGINNING.match(data, at + 3):
+                return True
+            at = kinds.find(b"a00", at + 3)
+        return False
 
     def places(self, data: bytes) -> int:
         """Every country and check digits."""
-        return data.translate(_KINDS, b" ").count(b"AA00")
+        return data.translate(_ALIKE, b" ").count(b"AA00")
 
     def spans(self, text: str) -> Iterable[tuple[int, int]]:
-        """Start and end of every IBAN, spaces inside it included."""
+        """Start and end of every IBAN, separators inside it included."""
         found = []
         for head in matches(_HEAD, text, reach=3):
             start = head.start() - 2
-            shape = _SHAPES.get(text[start : start + 2])
+            shape = _SHAPES.get(text[start : start + 2].upper())
             if shape is None or (start and _is_word(text[start - 1])):
                 continue
             number = shape.match(text, start)
-            if number and _passes_mod_97(number[0].replace(" ", "")):
+            if number and _passes_mod_97(number[0].translate(_SEPARATORS).upper()):
                 found.append(number.span())
         return found
 
     def partial(self, found: str) -> str:
         """The last four characters."""
-        return f"****{found.replace(' ', '')[-4:]}"
+        return f"****{found.translate(_SEPARATORS)[-4:]}"
 
 
 def _is_word(letter: str) -> bool:
