@@ -90,7 +90,7 @@ def build(settings: Settings) -> Parts:
     journaled = JournaledApprovals(approvals, journal)
     hold = HoldCall(live, exchanges, journaled, maskers, metrics, console.show, sessions, relay, limit_rate.count)
     dialling: Dialling = WeakKeyDictionary()
-    scrubbers = ScrubberCache()
+    scrubbers = ScrubberCache.ready_for(snapshot, policy.servers)
     WireGate(exchanges, scrubbers, dialling).install()
     books = Books((pin_store := PinStore(engine)).load())
     keep_pins = KeepPins(live, books, pin_store, journaled, journal, maskers, metrics)

@@ -54,8 +54,10 @@ async def watch_vault(live: Live, vault: Vault, scrubbers: ScrubberCache) -> Non
         await asyncio.sleep(VAULT_POLL_SECONDS)
         try:
             if await asyncio.to_thread(vault.generation) != live.snapshot.generation:
-                live.snapshot = await asyncio.to_thread(vault.snapshot)
-                scrubbers.clear()  # they hold values in clear
+                snapshot = await asyncio.to_thread(vault.snapshot)
+                ready = await asyncio.to_thread(ScrubberCache.ready_for, snapshot, tuple(live.policy.servers))
+                live.snapshot = snapshot
+                scrubbers.replace(ready)  # the old ones hold values in clear
             live.problems.pop("vault", None)
         except Exception as error:  # noqa: BLE001 - whatever fails must not end the watching
             if "vault" not in live.problems:

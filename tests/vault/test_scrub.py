@@ -7,18 +7,24 @@ import re
 import string
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from html.entities import html5
 from itertools import cycle, pairwise
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coatcheck.state import StateDirectory
 from coatcheck.vault.bindings import Binding
+from coatcheck.vault.keys import MasterKey
 from coatcheck.vault.patterns import patterns_of
 from coatcheck.vault.scrub import Hit, Scrubber, ScrubberCache
-from coatcheck.vault.snapshot import Credential
+from coatcheck.vault.secret import Secret
+from coatcheck.vault.snapshot import Credential, Snapshot
+from coatcheck.vault.store import Vault
 
 type Make = Callable[..., Credential]
 
@@ -431,8 +437,21 @@ def test_a_cache_makes_one_scrubber_a_version(credential: Make) -> None:
     assert cache.get([one, two]) is not first
     assert cache.get([one]) is not first  # the oldest of three went
     assert PLAIN.decode() not in repr((cache, first))
-    cache.clear()
+    cache.replace(ScrubberCache())
     assert repr(cache) == "ScrubberCache(0)"
+
+
+def test_a_cache_is_made_ready_for_servers_so_that_no_request_has_to(tmp_path: Path, monkeypatch) -> None:
+    state = StateDirectory(tmp_path / "state")
+    state.create()
+    vault = Vault.create(state.open_database(), MasterKey(bytes(range(32))))
+    vault.set("token", Secret(PLAIN), (Binding("here"),), now=datetime.now(UTC))
+    snapshot = vault.snapshot()
+    cache = ScrubberCache()
+    cache.replace(ScrubberCache.ready_for(snapshot, ["here", "elsewhere"]))
+    monkeypatch.setattr(Snapshot, "open", None)
+    assert cache.of_server(snapshot, "here").whole(PLAIN, []) == b"*" * len(PLAIN)
+    assert cache.of_server(snapshot, "elsewhere").whole(PLAIN, []) == PLAIN
 
 
 def test_no_credentials_scrub_nothing() -> None:

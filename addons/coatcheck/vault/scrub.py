@@ -8,8 +8,11 @@ Law: only bytes that could still begin an occurrence are held back, so a finishe
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Self
 
+from coatcheck.errors import VaultError
 from coatcheck.mcp.call import Json
 from coatcheck.vault.patterns import Encoding, Patterns, patterns_of
 from coatcheck.vault.search import NeedleSearch, WordSearch, WrappedSearch
@@ -189,9 +192,21 @@ class ScrubberCache:
         found = self._scrubbers.get(key)
         return self.get([snapshot.open(info.name) for info in infos]) if found is None else found
 
-    def clear(self) -> None:
-        """Forgets all of them: the vault changed."""
-        self._scrubbers.clear()
+    @classmethod
+    def ready_for(cls, snapshot: Snapshot, servers: Iterable[str]) -> Self:
+        """A cache with the scrubbers of these servers: some milliseconds for each secret, so made in a thread.
+
+        Those of which a secret does not open are left out.
+        """
+        ready = cls()
+        for server in servers:
+            with suppress(VaultError):
+                ready.of_server(snapshot, server)
+        return ready
+
+    def replace(self, ready: Self) -> None:
+        """Forgets all of them, as the vault changed, and takes those of `ready`, which nobody may use any more."""
+        self._scrubbers = ready._scrubbers
 
     def __repr__(self) -> str:
         return f"ScrubberCache({len(self._scrubbers)})"
