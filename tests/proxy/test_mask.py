@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from mitmproxy.test import tflow
 
+from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, ExchangeId
 from coatcheck.http.target import Target
 from coatcheck.identity.caller import Caller
@@ -104,6 +105,38 @@ def test_an_error_of_the_server_is_masked_too(policy):
     assert b"bob@" not in body
     assert b"078051120" not in body
     assert answered(policy, json.dumps(error).encode(), server="open", status=400)[0] == json.dumps(error).encode()
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"ok":true}', b'[{"jsonrpc":"2.0","method":"x"}]'])
+def test_an_answer_that_does_not_answer_is_refused(policy, body):
+    with pytest.raises(Refusal) as caught:
+        answered(policy, body, server="open")
+    assert (caught.value.reason, caught.value.status) == ("server-failed", 502)
+    assert answered(policy, b'{"jsonrpc":"2.0","id":1,"result":{}}', server="open")[0]
+
+
+@pytest.mark.parametrize(("status", "body"), [(401, b""), (404, b'{"error":"gone"}'), (302, b"")])
+def test_an_error_of_http_needs_no_answer_in_it(policy, status, body):
+    assert answered(policy, body, server="open", status=status)[0] == body
+
+
+def test_an_array_of_very_many_messages_is_refused(policy):
+    last = b'{"jsonrpc":"2.0","id":1,"result":{}}]'
+    assert answered(policy, b"[" + b"{}," * 499 + last, server="open")[0].endswith(last)
+    with pytest.raises(Refusal, match="more than 500 messages"):
+        answered(policy, b"[" + b"{}," * 500 + last, server="open")
+
+
+@pytest.mark.parametrize("said", [b"hello", b"<p>", b"2026-01-01"])
+def test_an_event_of_another_name_needs_to_be_no_message(policy, said):
+    last = b"data: " + json.dumps(MESSAGE).encode() + b"\n\n"
+    body, exchange = answered(policy, b"event: ping\ndata: " + said + b"\n\n" + last, kind="text/event-stream")
+    assert b"event: ping\ndata: " + said in body
+    assert not exchange.answered_error
+    masked, _ = answered(policy, b"event: ping\ndata: bob@example.com\n\n" + last, kind="text/event-stream")
+    assert b"bob@" not in masked
+    _, exchange = answered(policy, b"event: message\ndata: " + said + b"\n\n" + last, kind="text/event-stream")
+    assert exchange.answered_error
 
 
 PING = b'data: {"jsonrpc":"2.0","method":"notifications/message","params":{}}\n\n'

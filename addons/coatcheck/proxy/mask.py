@@ -30,12 +30,12 @@ from coatcheck.policy.model import Policy
 from coatcheck.proxy.inspect import LARGE
 from coatcheck.proxy.mask_around import mask_fields, mask_head
 from coatcheck.proxy.relay import Relay
-from coatcheck.proxy.stream_answer import StreamedAnswer, may_be_json, read_event, scrubbed_anew, unreadable
+from coatcheck.proxy.stream_answer import StreamedAnswer, may_be_json, read_event, scrubbed_anew, to_answer, unreadable
 
+MAX_MESSAGES = 500
+"""Messages in one array: each takes its time."""
 EVENT_PLACES = 5_000
 """Places of one event that detectors may have to look at."""
-_LISTEN = "subscriptions/listen"
-"""A stream of this just ends; any other that ends without its answer has failed."""
 LISTS = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list"})
 
 
@@ -105,13 +105,10 @@ class Mask:
             raise unreadable("unscannable-response", "the server's answer is in a charset that hides what it says")
         if exchange.is_mcp:
             self._relay.answered(exchange, flow.request.method, flow.response, is_stream=is_stream)
+            exchange.unanswered = to_answer(exchange)
         mask_head(exchange, flow.response)
         if is_stream:
             exchange.streaming = True
-            if exchange.is_mcp and exchange.inspected is not None:
-                exchange.unanswered = {
-                    str(call.id): call.id for call in exchange.calls if call.id is not None and call.method != _LISTEN
-                }
             flow.response.headers.pop("content-length", None)
             flow.response.headers["transfer-encoding"] = "chunked"
             flow.response.stream = StreamedAnswer(exchange, self._rewriter(exchange, ref(flow))).feed
@@ -124,6 +121,7 @@ class Mask:
         assert flow.response is not None
         body = flow.response.raw_content or b""
         if not body:
+            _check_answered(exchange, flow.response.status_code)
             return None
         if len(body) > LARGE:
             flow.response.data.content = None
@@ -164,6 +162,7 @@ class Mask:
         ):  # clients take 1.0 for 1: a list with that id would not be filtered
             raise unreadable("server-failed", "the server answered what was not asked")
         clean = self._clean(exchange, value, body)
+        _check_answered(exchange, status)
         return body if clean is value else dump_json(clean)  # read strictly, it means one thing only
 
     def _whole_text(self, exchange: Exchange, body: bytes, kind: str) -> bytes:
@@ -185,6 +184,8 @@ class Mask:
                 return value
             return exchange.masker.mask_json(value, exchange.masked, written=written, places=places)
         if isinstance(value, list):
+            if len(value) > MAX_MESSAGES:
+                raise unreadable("server-failed", f"the server sent more than {MAX_MESSAGES} messages in one")
             return [self._message(exchange, item, None, places) for item in value]
         return self._message(exchange, value, written, places)
 
@@ -196,6 +197,8 @@ class Mask:
             raise unreadable("server-failed", "the server's answer asks something itself")
         if "result" in message or "error" in message:
             exchange.unanswered.pop(str(message.get("id")), None)
+            if message.get("id") is None and not exchange.streaming:  # for all that was asked (JSON-RPC 2.0 section 5)
+                exchange.unanswered.clear()
         message = self._relay.read_answer(exchange, method, message)
         if method in LISTS and "result" in message:
             message = {**message, "result": self._visible(exchange, method, message["result"])}
@@ -246,7 +249,8 @@ class Mask:
         try:
             message = read_event(written)
         except Refusal:
-            if exchange.is_mcp or may_be_json(text):
+            is_message = exchange.is_mcp and event.event in (None, "message")  # clients read no others
+            if is_message or may_be_json(text):
                 raise
             return self._plain_event(exchange, event, text)
         if (anew := scrubbed_anew(exchange, message)) is not message:
@@ -276,6 +280,12 @@ def _event_with(exchange: Exchange, event: Event, data: str) -> Event:
     if exchange.recording is not None:
         exchange.recording.event(data, event.event, event.id)
     return event if data is event.data else replace(event, data=data)
+
+
+def _check_answered(exchange: Exchange, status: int) -> None:
+    """A request that got no answer will get none: a client would wait for it."""
+    if exchange.unanswered and not exchange.streaming and 200 <= status < 300:
+        raise unreadable("server-failed", "the server did not answer what was asked")
 
 
 def _is_json(kind: str) -> bool:

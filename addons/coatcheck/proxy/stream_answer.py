@@ -9,7 +9,7 @@ from collections.abc import Callable
 from coatcheck.errors import SERVER_FAILED, Refusal
 from coatcheck.exchange import Exchange
 from coatcheck.masking.strings import TooCostly
-from coatcheck.mcp.call import Json
+from coatcheck.mcp.call import Json, RequestId
 from coatcheck.mcp.legacy_sse import EndpointRefused
 from coatcheck.mcp.size import check_nested, check_size
 from coatcheck.mcp.sse import Event, SseError, SseRewriter
@@ -67,6 +67,14 @@ class StreamedAnswer:
             return b""
         exchange.answered_error = True
         return last_events(refusal, exchange)
+
+
+def to_answer(exchange: Exchange) -> dict[str, RequestId]:
+    """The requests that this answer must answer, by their ids as text; a subscription may just end."""
+    if exchange.endpoint is not None:
+        return {}
+    listen = "subscriptions/listen"
+    return {str(call.id): call.id for call in exchange.calls if call.id is not None and call.method != listen}
 
 
 def may_be_json(text: str) -> bool:
