@@ -102,14 +102,14 @@ def outcome_record(
     *,
     exchange: str,
     status: int | None,
-    outcome: str,
+    outcome: OutcomeName,
     milliseconds: float,
     masked: Mapping[str, int],
     scrubbed: Mapping[str, int],
     bytes_sent: int,
     session: str | None,
 ) -> dict[str, Json]:
-    """How a request ended. `outcome` is an `OutcomeName`; `masked` counts by mask, `scrubbed` by secret's name;
+    """How a request ended. `masked` counts by mask, `scrubbed` by secret's name;
     `bytes_sent` went to the caller; `session` is the recording it is in.
     """
     return {

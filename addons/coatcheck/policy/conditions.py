@@ -14,7 +14,7 @@ from coatcheck.mcp.call import Call
 from coatcheck.policy import cost
 from coatcheck.policy.claims_named import claims_named
 from coatcheck.policy.expressions import MEMBERS, Expression, Failed, Fault, Given, is_sound
-from coatcheck.policy.model import ClaimPath, Condition, Server
+from coatcheck.policy.model import ClaimPath, Server
 
 MAX_SOURCE = 2_000
 VARIABLES = frozenset({"args", "server", "now", *MEMBERS})
@@ -209,8 +209,3 @@ def _check_call(name: str, literal: cost.Token | None, *, is_method: bool, is_em
             raise Fault(f"not a time zone: {literal.text}")
     elif name in {"timestamp", "duration"} and literal is not None and not is_sound(f"{name}({literal.text})"):
         raise Fault(f"not a {name}: {literal.text}")
-
-
-def _is_condition(condition: CelCondition) -> Condition:
-    """Lets the type checker prove that a compiled expression is what rules hold."""
-    return condition

@@ -70,11 +70,6 @@ class Work:
     literal_items: int
     joins: int
 
-    @property
-    def loops(self) -> bool:
-        """Whether it has a loop at all."""
-        return any(term.kind == "loop" for term in self.terms)
-
 
 @dataclass(frozen=True, slots=True)
 class Extent:

@@ -43,11 +43,6 @@ def matches(pattern: str, name: str) -> bool:
     return 0 < len(name) <= NAME_LIMIT and _name_regex(pattern, _NAME_GAP).fullmatch(name) is not None
 
 
-def matches_method(pattern: str, method: str) -> bool:
-    """The same for JSON-RPC methods, where `*` also crosses `/`."""
-    return 0 < len(method) <= NAME_LIMIT and _name_regex(pattern, _METHOD_GAP).fullmatch(method) is not None
-
-
 def matches_uri(pattern: str, uri: str) -> bool:
     """Whether a resource URI is byte-equal to the pattern, or canonical and matched by its wildcards.
 

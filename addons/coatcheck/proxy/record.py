@@ -18,7 +18,7 @@ from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.paths import starred
 from coatcheck.identity.caller import Caller
-from coatcheck.journal.records import outcome_record, refusal_record, run_of
+from coatcheck.journal.records import OutcomeName, outcome_record, refusal_record, run_of
 from coatcheck.journal.writer import JournalWriter
 from coatcheck.masking.masker import Masker
 from coatcheck.masking.rules import REDACTED
@@ -204,7 +204,7 @@ class Record:
         record = refusal_record(exchange="-", caller=caller, target="/token", refusal=refusal, policy=policy.sha256)
         self._journal.append_later("refusal", record)
 
-    def _finish(self, exchange: Exchange, status: int | None, outcome: str) -> None:
+    def _finish(self, exchange: Exchange, status: int | None, outcome: OutcomeName) -> None:
         exchange.finished = True
         if exchange.fault is not None:
             outcome = "fault"
