@@ -166,6 +166,24 @@ def test_json_in_a_string_in_json_in_a_string_is_masked_too():
     assert "123" not in masked([outer], "$..ssn")[0]
 
 
+EMBEDDED = {
+    "json lines": ('{"ssn":"123"}\n{"ssn":"456","n":1}\n', '{"ssn":"[redacted]"}\n{"ssn":"[redacted]","n":1}\n'),
+    "documents in a row": ('{"ssn":"1"}{"ssn":"2"}', '{"ssn":"[redacted]"}{"ssn":"[redacted]"}'),
+    "after a few words": ('found {"ssn": "123"} for bob@x.co', 'found {"ssn":"[redacted]"} for [redacted]'),
+    "in a fence": ('```json\n[\n {"ssn": "123"}\n]\n```', '```json\n[{"ssn":"[redacted]"}]\n```'),
+    "by an escape": ('see {"s\\u0073n":"123"}', 'see {"ssn":"[redacted]"}'),
+    "a card as a number": (f'{{"a":{CARD}}}\n{{"a":1}}', '{"a":0}\n{"a":1}'),
+    "json in a string in json": ('as {"a":"[{\\"ssn\\":\\"1\\"}]"}', 'as {"a":"[{\\"ssn\\":\\"[redacted]\\"}]"}'),
+    "beside what is no document": ('{"a": x} {"b": {"ssn":"1"}', '{"a": x} {"b": {"ssn":"[redacted]"}'),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), EMBEDDED.values(), ids=EMBEDDED)
+def test_documents_in_a_text_are_masked_as_json_and_the_rest_as_text(text, expected):
+    assert masked({"text": text}, "$..ssn", detect=EVERYTHING) == {"text": expected}
+    assert masker("$..ssn", detect=EVERYTHING).mask_text(text, Counter()) == expected
+
+
 def test_a_string_that_only_looks_like_json_is_masked_as_text():
     for text in ('{"a": bob@example.com}', "{bob@example.com}", "[bob@example.com]", '{"a":"bob@example.com","a":1}'):
         assert masked(text, detect=["email"]) == text.replace("bob@example.com", "[redacted]")
@@ -538,6 +556,8 @@ ADVERSARIAL = {
     "open brackets": lambda size: "[" * size,
     "backslashes": lambda size: '["' + "\\\\" * (size // 2) + '"]',
     "quotes": lambda size: '{"' * (size // 2) + "}",
+    "objects without end": lambda size: '{"ssn":' * (size // 8) + "}",
+    "objects in text": lambda size: 'x {"ssn":"1"}' * (size // 13),
     "ssns": lambda size: [{"ssn": "1"}] * (size // 12),
 }
 
@@ -572,6 +592,11 @@ def test_what_has_too_many_places_to_look_at_is_not_masked_at_all(value) -> None
     assert "a@b" not in json.dumps(every.mask_json(value, Counter(), places=500))
     with pytest.raises(TooCostly):
         every.mask_json(value, Counter(), places=20)
+
+
+def test_a_text_full_of_broken_documents_is_searched_as_text() -> None:
+    text = '{"ssn":' * 2_000 + " bob@x.co"
+    assert masked([text], "$..ssn", detect=EVERYTHING) == [text.replace("bob@x.co", "[redacted]")]
 
 
 def test_json_in_a_string_with_more_values_than_a_body_may_have_is_not_masked_at_all() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from operator import is_
 
 from coatcheck.masking.detectors.slices import SLICE
+from coatcheck.masking.embedded import may_embed
 from coatcheck.masking.protected import MESSAGE, NOTHING, Protected
 from coatcheck.masking.rules import REDACTED, Rules
 from coatcheck.masking.strings import Strings, TooCostly, looks_like_json, serialised
@@ -122,7 +123,7 @@ class Masker:
             return value
         found = strings.holding(spans)
         for text in strings.all if fields else strings.documents:
-            if text not in found and looks_like_json(text, level):
+            if text not in found and (looks_like_json(text, level) or may_embed(text, level)):
                 found[text] = []
 
         def mask_apart(apart: Json, hits: Counter[str], level: int, is_led: bool) -> Json:

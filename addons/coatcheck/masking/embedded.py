@@ -1,0 +1,54 @@
+"""JSON documents that stand in text: JSON lines, several documents in a row, one after a few words or in a code fence.
+
+Law: a document is read strictly or left as text, and what stands around it is text.
+Law: time grows with the length of the text: what is read in vain is counted, and after too much of it the rest is text.
+"""
+
+import json
+import re
+
+from coatcheck.masking.strings import MAX_NESTING, MAX_TEXT_JSON, Document, document_in
+
+type Embedded = tuple[int, int, Document]
+"""Where a document starts and ends in a text, and what it says."""
+
+_START = re.compile(r'(?:(?:\A|(?<=\n))\[[ \t\r\n]*)?\{[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:')
+_IN_VAIN = 4
+"""How many times its length may be read of a text without finding a document."""
+_AT_LEAST = 10_000
+_READ = json.JSONDecoder()
+
+
+def may_embed(text: str, level: int) -> bool:
+    """Whether an object, or an array of objects at the start of a line, may stand in `text`."""
+    return "{" in text and level < MAX_NESTING and len(text) <= MAX_TEXT_JSON and _START.search(text) is not None
+
+
+def embedded_in(text: str) -> list[Embedded]:
+    """The documents in `text`, in order. Raises `TooCostly` where one holds more values than a body may have."""
+    found: list[Embedded] = []
+    left = _IN_VAIN * len(text) + _AT_LEAST
+    start = _START.search(text)
+    while start:
+        begin, after = start.start(), start.end()
+        end = _end(text, begin)
+        document = document_in(text[begin:end]) if end > 0 else None
+        if document is not None:
+            found.append((begin, end, document))
+            after = end
+        else:
+            left -= abs(end) - begin if end else _AT_LEAST
+            if left < 0:
+                break
+        start = _START.search(text, after)
+    return found
+
+
+def _end(text: str, begin: int) -> int:
+    """Where the document ends that begins here; where it is found to be none, as a negative number; 0: too deep."""
+    try:
+        return _READ.raw_decode(text, begin)[1]
+    except json.JSONDecodeError as error:
+        return -error.pos
+    except (RecursionError, ValueError):
+        return 0
