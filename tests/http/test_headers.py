@@ -83,6 +83,22 @@ def test_what_leaves_has_our_routing_and_framing_and_no_trace_of_the_gateway() -
     ]
 
 
+def test_what_mcp_and_pipelines_say_in_headers_leaves_as_it_came() -> None:
+    fields = [
+        (b"User-Agent", b"ci/1.0"),
+        (b"accept", b"application/json, text/event-stream"),
+        (b"mcp-protocol-version", b"2026-07-28"),
+        (b"Mcp-Method", b"tools/call"),
+        (b"mcp-name", b"get_order"),
+        (b"MCP-Session-Id", b"s-1"),
+        (b"Last-Event-ID", b"ev-99"),
+        (b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        (b"If-None-Match", b'"a"'),
+        (b"Idempotency-Key", b"k"),
+    ]
+    assert forwarded(fields, authority="a.com", body=b"", method="GET")[1:-1] == fields
+
+
 def test_what_leaves_is_stable_when_made_twice() -> None:
     once = forwarded(GOOD, authority="a.com", body=b"{}", method="POST")
     assert forwarded(once, authority="a.com", body=b"{}", method="POST") == once
