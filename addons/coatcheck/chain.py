@@ -53,6 +53,7 @@ from coatcheck.proxy.open_tunnel import OpenTunnel
 from coatcheck.proxy.pin import Pin
 from coatcheck.proxy.read_body import ReadBody
 from coatcheck.proxy.read_head import ReadHead
+from coatcheck.proxy.read_slowly import ReadSlowly
 from coatcheck.proxy.record import Record
 from coatcheck.proxy.relay import Relay
 from coatcheck.proxy.release import ReleaseRequest
@@ -126,6 +127,7 @@ def build(settings: Settings) -> Parts:
         JournalRequest(live, exchanges, journal, scrubbers),
         legacy_sse,
         mask,
+        ReadSlowly(exchanges, tunnels, handler_of),
         cut_denied,
         record,
         ReleaseRequest(exchanges),
