@@ -88,6 +88,14 @@ async function act(client, step, callTask, progress) {
       const context = step.context ? { context: { arguments: step.context } } : {};
       return client.complete({ ref, argument: { name: step.argument, value: step.value }, ...context });
     }
+    case "listen": {
+      const since = notifications.length;
+      const subscription = await client.listen({ toolsListChanged: true });
+      await client.callTool({ name: step.call, arguments: {} });
+      const heard = await awaited({ method: "notifications/tools/list_changed" }, since, AbortSignal.timeout(STEP_MILLISECONDS));
+      await subscription.close();
+      return { honored: subscription.honoredFilter, heard, closed: await subscription.closed };
+    }
     case "roots changed":
       roots.push("file:///workspace/books");
       await client.sendRootsListChanged();

@@ -155,6 +155,11 @@ class Client:
                 else:
                     reference = types.ResourceTemplateReference(type="ref/resource", uri=step["template"])
                 return await session.complete(reference, {"name": name, "value": value}, step.get("context"))
+            case {"do": "listen", "call": name}:
+                async with session.listen(tools_list_changed=True) as subscription:
+                    await session.call_tool(name, {})
+                    event = await anext(aiter(subscription))
+                return {"honored": dumped(subscription.honored), "heard": type(event).__name__}
             case {"do": "roots changed"}:
                 self.roots.append("file:///workspace/books")
                 return await session.send_roots_list_changed()
