@@ -619,3 +619,12 @@ def test_a_card_number_in_an_exponent_is_found_wherever_slices_end(before: int, 
     written = b'{"%s":4.111111111111111e15}' % (b"a" * before)
     value = parse_json(written)
     assert masker(detect=["credit-card"]).mask_json(value, Counter(), written=written) != value
+
+
+@pytest.mark.parametrize("escape", ["&#97;", "%61", "\\u0061", "\\x61"])
+def test_a_text_with_too_many_escapes_is_refused_before_one_is_read(escape: str, monkeypatch) -> None:
+    fine = escape * 800
+    assert masker(detect=["email"]).mask_text(fine, Counter(), places=100) == fine
+    monkeypatch.setattr("coatcheck.masking.rules.plain", None)
+    with pytest.raises(TooCostly):
+        masker(detect=["email"]).mask_text(escape * 810, Counter(), places=100)

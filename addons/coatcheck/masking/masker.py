@@ -20,6 +20,8 @@ from coatcheck.policy.model import MaskRule
 
 _EXPONENT = re.compile(rb"[0-9][eE]\+?[0-9]")
 _DIGITS_ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
+_ESCAPES = ("%", "&#", "\\u", "\\x")
+"""How escapes begin, each of which costs an eighth of a place."""
 MAX_PLACES = 100_000
 """Places in one value, JSON in strings included, that detectors look at closely: several microseconds each."""
 
@@ -35,6 +37,8 @@ class _Allowance:
     def take(self, rules: Rules, text: str) -> None:
         """Raises `TooCostly` where `text` has more than are left; a place takes a character at least."""
         if len(text) > self.left // 3:
+            if sum(map(text.count, _ESCAPES)) // 8 > self.left:
+                raise TooCostly  # told without reading one of them
             self.left -= rules.places(text)
         if self.left < 0:
             raise TooCostly
