@@ -6,6 +6,7 @@ Law: time grows with the length of the text: what is read in vain is counted, an
 
 import json
 import re
+from collections.abc import Iterator
 
 from coatcheck.masking.strings import MAX_NESTING, MAX_TEXT_JSON, Document, document_in
 
@@ -13,9 +14,11 @@ type Embedded = tuple[int, int, Document]
 """Where a document starts and ends in a text, and what it says."""
 
 _START = re.compile(r'(?:(?:\A|(?<=\n))\[[ \t\r\n]*)?\{[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:')
-_IN_VAIN = 4
+_IN_VAIN = 2
 """How many times its length may be read of a text without finding a document."""
-_AT_LEAST = 10_000
+_AT_LEAST = 2_000
+_TOO_DEEP = 200_000
+"""Characters that could be read in the time it takes to find that a document is nested too deeply."""
 _READ = json.JSONDecoder()
 
 
@@ -24,9 +27,8 @@ def may_embed(text: str, level: int) -> bool:
     return "{" in text and level < MAX_NESTING and len(text) <= MAX_TEXT_JSON and _START.search(text) is not None
 
 
-def embedded_in(text: str) -> list[Embedded]:
+def embedded_in(text: str) -> Iterator[Embedded]:
     """The documents in `text`, in order. Raises `TooCostly` where one holds more values than a body may have."""
-    found: list[Embedded] = []
     left = _IN_VAIN * len(text) + _AT_LEAST
     start = _START.search(text)
     while start:
@@ -34,14 +36,13 @@ def embedded_in(text: str) -> list[Embedded]:
         end = _end(text, begin)
         document = document_in(text[begin:end]) if end > 0 else None
         if document is not None:
-            found.append((begin, end, document))
+            yield begin, end, document
             after = end
         else:
-            left -= abs(end) - begin if end else _AT_LEAST
+            left -= abs(end) - begin if end else _TOO_DEEP
             if left < 0:
                 break
         start = _START.search(text, after)
-    return found
 
 
 def _end(text: str, begin: int) -> int:

@@ -24,6 +24,8 @@ _ESCAPES = ("%", "&#", "\\u", "\\x")
 """How escapes begin, each of which costs an eighth of a place."""
 MAX_PLACES = 100_000
 """Places in one value, JSON in strings included, that detectors look at closely: several microseconds each."""
+APART = 4
+"""Places that cost as much to look at as one small JSON document in a string."""
 
 
 class _Allowance:
@@ -131,6 +133,7 @@ class Masker:
                 found[text] = []
 
         def mask_apart(apart: Json, hits: Counter[str], level: int, is_led: bool) -> Json:
+            allowance.left -= APART
             return self._walked(apart, hits, NOTHING, level, allowance, is_led=is_led)
 
         walk = Walk(self._rules, tuple([(field, 0) for field in fields]), found, strings, hits, level, mask_apart)

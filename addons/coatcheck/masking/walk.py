@@ -5,11 +5,11 @@ Law: a value that is not of the kind a field path expects is masked whole, not s
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from operator import is_
 from typing import Any
 
-from coatcheck.masking.embedded import Embedded, embedded_in, may_embed
+from coatcheck.masking.embedded import embedded_in, may_embed
 from coatcheck.masking.paths import FieldPath
 from coatcheck.masking.plain import plain
 from coatcheck.masking.protected import NOTHING, Protected
@@ -147,14 +147,13 @@ class Walk:
             document = document_in(text)
             if document is not None:
                 return _written(text, document, self._mask_apart(document, self._hits, self._level + 1, True))
-        embedded = embedded_in(text) if may_embed(text, self._level) else ()
-        return self._around(text, embedded) if embedded else self._text(text, spans)
+        return self._around(text) if may_embed(text, self._level) else self._text(text, spans)
 
-    def _around(self, text: str, embedded: Sequence[Embedded]) -> str:
+    def _around(self, text: str) -> str:
         """Text with JSON documents in it. No find crosses a bracket, so what stands between them is read on its own."""
         parts = []
         done = 0
-        for start, end, document in embedded:
+        for start, end, document in embedded_in(text):
             masked = self._mask_apart(document, self._hits, self._level + 1, True)
             parts += [self._found_in(text[done:start]), _written(text[start:end], document, masked)]
             done = end
