@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from test_way import wait_for_approval
+from reviewer import wait_for_approval
 
 from story.processes import Gateway, run_cli
 
@@ -70,7 +70,7 @@ def held_flow(console: Console, gateway, approval_id: str) -> dict:
 def hold(cast, web, order: str):
     arguments = json.dumps({"order_id": order, "amount": 1})
     pipeline = cast.start_pipeline("call", "refund_order", arguments, gateway=web, token=cast.token())
-    return pipeline, wait_for_approval(cast, web, order)
+    return pipeline, wait_for_approval(web, order)
 
 
 def refunds(cast) -> int:

@@ -16,6 +16,7 @@ import pytest
 from far_end import FarEnd, Heard, json_answer
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
+from reviewer import decide
 
 from story.issuer import Issuer
 from story.part import LOOPBACK, free_port
@@ -141,20 +142,6 @@ async def client(scene: Scene, version: str, way: str) -> AsyncIterator[tuple[Cl
             yield made, seen
 
 
-def decide(scene: Scene, verdict: str) -> None:
-    """Decides the next question, as a reviewer on the command line."""
-    state = ("--state", str(scene.gateway.state))
-    asked: list[dict[str, str]] = []
-
-    def is_asked() -> bool:
-        asked[:] = json.loads(run_cli("approvals", "list", "--json", *state).stdout)
-        return bool(asked)
-
-    scene.gateway.wait_for(is_asked, within_seconds=20)
-    done = run_cli("approvals", verdict, asked[0]["id"], "--policy", str(scene.policy), *state)
-    assert done.returncode == 0, done.stderr
-
-
 HOLDING = [
     pytest.param("delete", None, 4030, "policy-denied", id="denied"),
     pytest.param("refund", "deny", 4031, "approval-denied", id="held, then denied"),
@@ -170,7 +157,7 @@ async def told(scene: Scene, version: str, way: str, tool: str, verdict: str | N
     before = len(scene.server.ran)
     async with client(scene, version, way) as (made, seen), anyio.create_task_group() as group:
         if verdict is not None:
-            group.start_soon(anyio.to_thread.run_sync, decide, scene, verdict)
+            group.start_soon(anyio.to_thread.run_sync, decide, scene.gateway, scene.policy, verdict)
         with pytest.raises(MCPError) as caught:
             await made.call_tool(tool, {"order": version + way})
         assert (caught.value.error.code, caught.value.error.data["reason"]) == (code, reason)

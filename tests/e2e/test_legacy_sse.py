@@ -16,6 +16,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.sse import sse_client
 from old_server import EMAIL, OldServer
+from reviewer import decide
 
 from coatcheck.journal.read import records
 from story.certificates import make_authority
@@ -218,27 +219,14 @@ async def test_many_calls_at_once_each_get_their_own_answer(scene: Scene) -> Non
 # -- calls that wait ------------------------------------------------------------------------------------------------
 
 
-async def decide(scene: Scene, verdict: str) -> None:
+async def decided(scene: Scene, verdict: str) -> None:
     """Decides the next question, as a reviewer on the command line."""
-    await anyio.to_thread.run_sync(_decide, scene, verdict)
-
-
-def _decide(scene: Scene, verdict: str) -> None:
-    state = ("--state", str(scene.gateway.state))
-    asked: list[dict[str, str]] = []
-
-    def is_asked() -> bool:
-        asked[:] = json.loads(run_cli("approvals", "list", "--json", *state).stdout)
-        return bool(asked)
-
-    scene.gateway.wait_for(is_asked, within_seconds=20)
-    done = run_cli("approvals", verdict, asked[0]["id"], "--policy", str(scene.policy), *state)
-    assert done.returncode == 0, done.stderr
+    await anyio.to_thread.run_sync(decide, scene.gateway, scene.policy, verdict)
 
 
 async def test_a_held_call_goes_on_when_it_is_approved(scene: Scene) -> None:
     async with scene.client("proxy", "narrow") as client, anyio.create_task_group() as group:
-        group.start_soon(decide, scene, "approve")
+        group.start_soon(decided, scene, "approve")
         result = await client.call_tool("refund_order", {"order": "A-20"})
     assert result.content[0].text == "refunded A-20"
 
@@ -246,7 +234,7 @@ async def test_a_held_call_goes_on_when_it_is_approved(scene: Scene) -> None:
 async def test_a_held_call_that_is_denied_is_told_on_the_stream(scene: Scene) -> None:
     before = scene.server.ran()
     async with scene.client("reverse", "narrow") as client, anyio.create_task_group() as group:
-        group.start_soon(decide, scene, "deny")
+        group.start_soon(decided, scene, "deny")
         with pytest.raises(MCPError) as caught:
             await client.call_tool("refund_order", {"order": "A-21"})
         assert caught.value.error.code == 4031

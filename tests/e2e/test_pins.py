@@ -1,13 +1,13 @@
 """Tool pins in the real gateway, before a server whose tools change as a test says."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from far_end import FarEnd, Heard, gateway_with, json_answer
 from raw import RawClient, Reply, call
+from reviewer import decide, wait_for_approval
 
 from coatcheck.journal.read import records
 from story.cast import Cast
@@ -121,15 +121,6 @@ class Scene:
         return [(one["event"], one["tool"]) for one in found if one["server"] == "moody"]
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float = 15) -> bool:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 @pytest.fixture
 def scene(fresh: Cast) -> Iterator[Scene]:
     moody = Moody()
@@ -150,13 +141,13 @@ def test_a_changed_tool_is_hidden_and_refused_until_it_is_accepted_on_the_gatewa
     scene.moody.pages = [[AFTER, OTHER]]
     assert scene.listed() == ["look"]
     assert [scene.call(tool) for tool in ("pay", "PAY", "look")] == ["tool-changed", "tool-changed", "done"]
-    assert wait_until(lambda: scene.states() == {"pay": "changed", "look": "pinned"})
+    scene.gateway.wait_for(lambda: scene.states() == {"pay": "changed", "look": "pinned"}, within_seconds=15)
     shown = scene.pin("--server", "moody", "--show", "pay").stdout
     assert '-  "description": "Pays.",' in shown
     assert "evil.example" in shown
     accepted = scene.pin("--server", "moody", "--accept", "pay")
     assert accepted.stdout.startswith("accepted: pay of moody, now ")
-    assert wait_until(lambda: scene.call("pay") == "done")
+    scene.gateway.wait_for(lambda: scene.call("pay") == "done", within_seconds=15)
     assert scene.listed() == ["pay", "look"]
     scene.stop()
     assert scene.journaled() == [("first-seen", "pay"), ("first-seen", "look"), ("changed", "pay"), ("accepted", "pay")]
@@ -167,15 +158,13 @@ def test_a_reviewer_sees_the_difference_and_accepts_it(scene) -> None:
     scene.listed()
     scene.moody.pages = [[AFTER, OTHER]]
     scene.listed()
-    state = ("--state", str(scene.cast.state))
-    assert wait_until(lambda: json.loads(scene.cast.cli("approvals", "list", "--json", *state)) != [])
-    (approval,) = json.loads(scene.cast.cli("approvals", "list", "--json", *state))
+    approval = wait_for_approval(scene.gateway)
     assert (approval["call_title"], approval["reviewers"]) == ("changed tool pay", ["desk"])
-    assert "evil.example" in scene.cast.cli("approvals", "show", approval["id"], *state)
+    assert "evil.example" in scene.cast.cli("approvals", "show", approval["id"], "--state", str(scene.cast.state))
     error = scene.ask(call("pay")).json["error"]
     assert (error["code"], error["data"]["approval"]) == (4030, approval["id"])
-    scene.cast.cli("approvals", "approve", approval["id"], "--policy", str(scene.cast.policy), *state)
-    assert wait_until(lambda: scene.call("pay") == "done")
+    decide(scene.gateway, scene.cast.policy, "approve")
+    scene.gateway.wait_for(lambda: scene.call("pay") == "done", within_seconds=15)
     assert scene.listed() == ["pay", "look"]
     scene.moody.pages = [[BEFORE, OTHER]]
     assert scene.listed() == ["look"]
@@ -189,25 +178,23 @@ def test_a_tool_that_changes_while_its_call_is_held_is_not_called_though_it_is_a
     scene.listed()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(scene.call, "slow_pay")
-        state = ("--state", str(scene.cast.state))
-        assert wait_until(lambda: json.loads(scene.cast.cli("approvals", "list", "--json", *state)) != [])
-        (approval,) = json.loads(scene.cast.cli("approvals", "list", "--json", *state))
+        wait_for_approval(scene.gateway)
         if changes:
             scene.moody.pages = [[{**held, "description": "Pays twice."}]]
         assert scene.listed() == ([] if changes else ["slow_pay"])
-        scene.cast.cli("approvals", "approve", approval["id"], "--policy", str(scene.cast.policy), *state)
+        decide(scene.gateway, scene.cast.policy, "approve")
         assert answer.result(30) == ("tool-changed" if changes else "done")
 
 
 def test_what_was_pinned_and_what_changed_outlives_a_killed_gateway(scene) -> None:
     scene.start()
     scene.listed()
-    assert wait_until(lambda: scene.states() == {"pay": "pinned", "look": "pinned"})
+    scene.gateway.wait_for(lambda: scene.states() == {"pay": "pinned", "look": "pinned"}, within_seconds=15)
     scene.gateway.kill()
     scene.moody.pages = [[AFTER, OTHER]]
     scene.start()
     assert scene.listed() == ["look"]
-    assert wait_until(lambda: scene.states()["pay"] == "changed")
+    scene.gateway.wait_for(lambda: scene.states()["pay"] == "changed", within_seconds=15)
     scene.gateway.kill()
     scene.start()
     assert [scene.call(tool) for tool in ("pay", "look")] == ["tool-changed", "done"]
@@ -226,7 +213,7 @@ def test_a_change_that_is_only_told_is_listed_and_called(scene) -> None:
     scene.moody.pages = [[AFTER, OTHER]]
     assert scene.listed() == ["pay", "look"]
     assert scene.call("pay") == "done"
-    assert wait_until(lambda: ("changed", "pay") in scene.journaled())
+    scene.gateway.wait_for(lambda: ("changed", "pay") in scene.journaled(), within_seconds=15)
 
 
 def test_look_alikes_are_neither_shown_nor_called(scene) -> None:
@@ -235,7 +222,9 @@ def test_look_alikes_are_neither_shown_nor_called(scene) -> None:
     scene.start("warn")
     assert scene.listed() == ["look"]
     assert [scene.call(tool) for tool in ("pay", "look")] == ["tool-look-alike", "done"]
-    assert wait_until(lambda: {("look-alike", "pay"), ("look-alike", "p\u0430y")} <= set(scene.journaled()))
+    scene.gateway.wait_for(
+        lambda: {("look-alike", "pay"), ("look-alike", "p\u0430y")} <= set(scene.journaled()), within_seconds=15
+    )
 
 
 def test_pages_add_up_and_what_a_caller_may_not_see_is_pinned_as_the_server_said_it(scene) -> None:
@@ -243,7 +232,9 @@ def test_pages_add_up_and_what_a_caller_may_not_see_is_pinned_as_the_server_said
     scene.moody.pages = [[BEFORE], [hidden, OTHER]]
     scene.start()
     assert scene.listed() == ["pay", "look"]
-    assert wait_until(lambda: scene.states() == dict.fromkeys(("pay", "look", "hidden_one"), "pinned"))
+    scene.gateway.wait_for(
+        lambda: scene.states() == dict.fromkeys(("pay", "look", "hidden_one"), "pinned"), within_seconds=15
+    )
     scene.moody.pages = [[OTHER]]
     assert scene.listed() == ["look"]
     scene.moody.pages = [[OTHER], [AFTER]]

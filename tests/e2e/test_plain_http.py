@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from far_end import FarEnd, Heard, gateway_with, json_answer
 from raw import RawClient, Reply, head
+from reviewer import decide, wait_for_approval
 
 from coatcheck.journal.read import records
 from coatcheck.sessions.read import read_session
 from story.cast import Cast
-from story.processes import StoryError, run_cli
+from story.processes import StoryError
 
 pytestmark = pytest.mark.e2e
 
@@ -216,19 +217,11 @@ def test_an_approve_rule_holds_it(cast, gateway, far, verdict) -> None:
         client.send(
             head(f"POST /merges/{verdict} HTTP/1.1", f"Host: {far.authority}", f"Content-Length: {len(body)}") + body
         )
-
-        def pending() -> list[dict]:
-            listed = run_cli("approvals", "list", "--state", str(cast.state), "--json")
-            found = json.loads(listed.stdout or "[]")
-            return [a for a in found if a["state"] == "pending" and f"/merges/{verdict}" in a["call_title"]]
-
-        gateway.wait_for(lambda: bool(pending()))
+        asked = wait_for_approval(gateway, f"/merges/{verdict}")
         assert len(far.heard) == before
-        policy = str(gateway.command[gateway.command.index("--set") + 1].partition("=")[2])
-        (asked,) = pending()
         assert json.loads(asked["arguments"])["body"] == {"ref": "main"}
-        decided = run_cli("approvals", verdict, asked["id"], "--state", str(cast.state), "--policy", policy)
-        assert decided.returncode == 0, decided.stderr
+        policy = gateway.command[gateway.command.index("--set") + 1].partition("=")[2]
+        decide(gateway, Path(policy), verdict, f"/merges/{verdict}")
         reply = client.read()
     if verdict == "approve":
         assert reply.status == 200

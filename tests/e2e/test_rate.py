@@ -4,7 +4,7 @@ import json
 
 import pytest
 from raw import RawClient, call
-from test_way import wait_for_approval
+from reviewer import decide
 
 from story.cast import Pipeline
 
@@ -37,7 +37,6 @@ def test_calls_over_a_rules_limit_are_refused_and_not_executed(fresh) -> None:
 def test_a_held_call_counts_when_it_is_approved_and_nobody_is_asked_in_vain(fresh) -> None:
     text = fresh.policy.read_text()
     fresh.policy.write_text(text.replace("  - id: ci-refunds\n", "  - id: ci-refunds\n    limit: 1/d\n", 1))
-    where = ("--state", str(fresh.state), "--policy", str(fresh.policy))
     with fresh.gateway() as gateway:
 
         def refund(order: str) -> Pipeline:
@@ -46,7 +45,7 @@ def test_a_held_call_counts_when_it_is_approved_and_nobody_is_asked_in_vain(fres
 
         denied, approved = refund("R-1"), refund("R-2")
         for order, verdict in (("R-1", "deny"), ("R-2", "approve")):
-            fresh.cli("approvals", verdict, wait_for_approval(fresh, gateway, order)["id"], *where)
+            decide(gateway, fresh.policy, verdict, order)
         assert denied.finish().error["data"]["reason"] == "approval-denied"
         assert approved.finish().error is None
         assert refund("R-3").finish().error["data"]["reason"] == "rate-limited"
@@ -57,7 +56,6 @@ def test_an_approval_is_no_way_around_the_limit_of_a_rule_that_allows(fresh) -> 
     text = fresh.policy.read_text()
     limited = "  - {id: few, who: [group:ci], server: shop, tools: [refund_order], effect: allow, limit: 1/d}\n"
     fresh.policy.write_text(text.replace("rules:\n", f"rules:\n{limited}", 1))
-    where = ("--state", str(fresh.state), "--policy", str(fresh.policy))
     with fresh.gateway() as gateway:
 
         def refund(order: str) -> Pipeline:
@@ -65,7 +63,7 @@ def test_an_approval_is_no_way_around_the_limit_of_a_rule_that_allows(fresh) -> 
             return fresh.start_pipeline("call", "refund_order", arguments, gateway=gateway, token=fresh.token())
 
         first = refund("R-1")
-        fresh.cli("approvals", "approve", wait_for_approval(fresh, gateway, "R-1")["id"], *where)
+        decide(gateway, fresh.policy, "approve", "R-1")
         assert first.finish().error is None
         error = refund("R-2").finish().error
     assert (error["data"]["reason"], error["data"]["rule"]) == ("rate-limited", "few")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from far_end import FarEnd, gateway_with
 from raw import RawClient, call, head
-from test_way import wait_for_approval
+from reviewer import wait_for_approval
 
 from story.processes import Gateway
 
@@ -205,7 +205,7 @@ def test_a_held_call_is_decided_again_by_the_policy_of_the_moment_it_is_approved
         held = fresh.start_pipeline(
             "call", "refund_order", '{"order_id": "R-1", "amount": 1}', gateway=gateway, token=fresh.token()
         )
-        approval = wait_for_approval(fresh, gateway, "R-1")
+        approval = wait_for_approval(gateway, "R-1")
         small = DENY_READS.replace("[get_order]", "[refund_order]\n    when: args.amount < 5")
         write_whole(fresh.policy, text.replace("masks:\n", small))
         gateway.wait_for(lambda: readiness(gateway)[1]["policy"] != old)

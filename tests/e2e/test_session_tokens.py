@@ -16,6 +16,7 @@ import pytest
 from far_end import FarEnd, gateway_with
 from ground import wait_until
 from raw import RawClient, call, head, proxy_authorization
+from reviewer import decide, wait_for_approval
 
 from coatcheck.identity.token_request import ACCESS_TOKEN, GRANT_TYPE, JWT, SAML2
 from coatcheck.journal.read import records
@@ -266,18 +267,11 @@ def test_a_call_that_is_held_is_not_sent_once_its_token_is_revoked(stage) -> Non
         return cast.start_pipeline("call", "refund_order", arguments, gateway=stage.gateway, token=token)
 
     def approve(order: str) -> None:
-        found: list[dict] = []
-
-        def is_asked() -> bool:
-            listed = json.loads(cast.cli("approvals", "list", "--state", str(cast.state), "--json") or "[]")
-            found[:] = [a for a in listed if order in a["arguments"] and a["state"] == "pending"]
-            return bool(found)
-
-        stage.gateway.wait_for(is_asked)
+        wait_for_approval(stage.gateway, order)
         if order == "R-taken":
             cast.cli("identities", "revoke", jti_of(taken), "--state", str(cast.state))
             stage.gateway.wait_for(is_refused)
-        cast.cli("approvals", "approve", found[0]["id"], "--state", str(cast.state), "--policy", str(cast.policy))
+        decide(stage.gateway, cast.policy, "approve", order)
 
     def is_refused() -> bool:
         with RawClient(stage.gateway, cast) as client:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from raw import RawClient, call
-from test_way import wait_for_approval
+from reviewer import wait_for_approval
 
 from story.cast import Cast
 from story.processes import run_cli
@@ -16,7 +16,7 @@ def test_sigterm_answers_a_held_call_and_sends_nothing(fresh) -> None:
     with fresh.gateway() as gateway:
         arguments = json.dumps({"order_id": "S-1", "amount": 1})
         pipeline = fresh.start_pipeline("call", "refund_order", arguments, gateway=gateway, token=fresh.token())
-        wait_for_approval(fresh, gateway, "S-1")
+        wait_for_approval(gateway, "S-1")
         assert gateway.stop() == 0
         outcome = pipeline.finish()
     assert outcome.result is None
@@ -27,7 +27,7 @@ def test_a_pending_approval_survives_a_restart_and_permits_the_same_call_once(fr
     arguments = json.dumps({"order_id": "S-2", "amount": 1})
     with fresh.gateway() as gateway:
         pipeline = fresh.start_pipeline("call", "refund_order", arguments, gateway=gateway, token=fresh.token())
-        approval = wait_for_approval(fresh, gateway, "S-2")
+        approval = wait_for_approval(gateway, "S-2")
         gateway.stop()
         pipeline.finish()
         where = ("--state", str(fresh.state), "--policy", str(fresh.policy))
@@ -79,7 +79,7 @@ def test_a_client_that_leaves_while_held_takes_its_question_with_it(fresh) -> No
     arguments = json.dumps({"order_id": "S-3", "amount": 1})
     with fresh.gateway() as gateway:
         pipeline = fresh.start_pipeline("call", "refund_order", arguments, gateway=gateway, token=fresh.token())
-        approval = wait_for_approval(fresh, gateway, "S-3")
+        approval = wait_for_approval(gateway, "S-3")
         pipeline.kill()
         gateway.wait_for(lambda: state_of(fresh, approval["id"]) == "withdrawn")
         where = ("--state", str(fresh.state), "--policy", str(fresh.policy))

@@ -4,6 +4,7 @@ import itertools
 import json
 
 import pytest
+from reviewer import decide, wait_for_approval
 
 from story.cast import Cast
 from story.processes import run_cli
@@ -70,10 +71,9 @@ def test_a_held_call_is_decided_by_a_reviewer_and_executed_at_most_once(stage, v
     order = f"R-{verdict}"
     arguments = json.dumps({"order_id": order, "amount": 5})
     pipeline = cast.start_pipeline("call", "refund_order", arguments, gateway=stage.gateway, token=stage.token)
-    approval = wait_for_approval(cast, stage.gateway, order)
+    wait_for_approval(stage.gateway, order)
     assert pipeline.is_running
-    decided = run_cli("approvals", verdict, approval["id"], "--state", str(cast.state), "--policy", str(cast.policy))
-    assert decided.returncode == 0, decided.stderr
+    approval = decide(stage.gateway, cast.policy, verdict, order)
     outcome = pipeline.finish()
     after = [call for call in cast.executed() if call["tool"] == "refund_order"]
     if verdict == "approve":
@@ -86,19 +86,6 @@ def test_a_held_call_is_decided_by_a_reviewer_and_executed_at_most_once(stage, v
     again = run_cli("approvals", "approve", approval["id"], "--state", str(cast.state), "--policy", str(cast.policy))
     assert again.returncode == 1
     assert "already decided" in again.stderr
-
-
-def wait_for_approval(cast: Cast, gateway, text: str) -> dict:
-    """The pending approval whose arguments hold `text`."""
-    found: list[dict] = []
-
-    def there() -> bool:
-        listed = run_cli("approvals", "list", "--state", str(cast.state), "--json")
-        found[:] = [a for a in json.loads(listed.stdout or "[]") if text in a["arguments"] and a["state"] == "pending"]
-        return bool(found)
-
-    gateway.wait_for(there)
-    return found[0]
 
 
 def test_no_token_and_a_wrong_audience_are_refused(stage) -> None:
