@@ -156,8 +156,8 @@ def build(settings: Settings) -> Parts:
         lambda: keys.warm(live.policy.issuers.values()),  # before the first token comes
     )
     return Parts(
-        settings, live, watch, journal, recorder, exchanges, hold, keep_pins, control, FailClosed(stages, exchanges),
-        works,
+        settings, live, watch, journal, recorder, exchanges, hold, keep_pins, control,
+        FailClosed(stages, exchanges, hang_up.cut), works,
     )  # fmt: skip
 
 

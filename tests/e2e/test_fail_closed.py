@@ -2,7 +2,6 @@
 
 import inspect as python_inspect
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from story.processes import Gateway
 pytestmark = pytest.mark.e2e
 
 FAULTY = Path(__file__).parent / "faulty" / "gateway.py"
+BREAKABLE = Path(__file__).parents[1] / "corpus" / "faulty" / "gateway.py"
 
 BEFORE_THE_WIRE = [
     "read_head.http_connect",
@@ -38,13 +38,24 @@ AFTER_THE_WIRE = ["limit.response", "mask.responseheaders", "mask.response", "re
 
 
 class FaultyGateway(Gateway):
-    """The same process with the script of `faulty/`."""
+    """The same process with another script, told by its environment what to break."""
 
-    def __init__(self, cast, fault: str) -> None:
-        super().__init__(
-            cast.policy, cast.state, output=cast.folder / "faulty.out", environment={"COATCHECK_TEST_FAULT": fault}
-        )
-        self.command = tuple(str(FAULTY) if part.endswith("addons/gateway.py") else part for part in self.command)
+    def __init__(self, cast, script: Path, **environment: str) -> None:
+        super().__init__(cast.policy, cast.state, output=cast.folder / "faulty.out", environment=environment)
+        self.command = tuple(str(script) if part.endswith("addons/gateway.py") else part for part in self.command)
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory) -> Path:
+    """Where a file `STAGE.HOOK` breaks the next call of that hook."""
+    return tmp_path_factory.mktemp("faults")
+
+
+@pytest.fixture(scope="module")
+def breakable(cast, faults):
+    """One process, in which one hook after the other breaks."""
+    with FaultyGateway(cast, BREAKABLE, COATCHECK_TEST_FAULTS=str(faults)) as gateway:
+        yield gateway
 
 
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
@@ -57,9 +68,9 @@ def modern_call(tool: str, arguments: dict) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
 
 
-def send(cast, fault: str, *, modern: bool = True):
-    """One allowed call through a gateway with `fault`; the reply, or None where the connection just ended."""
-    with FaultyGateway(cast, fault) as gateway, RawClient(gateway, cast) as client:
+def send(gateway, cast, *, modern: bool = True):
+    """One allowed call over a connection of its own; the reply, or None where the connection just ended."""
+    with RawClient(gateway, cast) as client:
         try:
             reply = client.connect(cast.token())
             if reply.status != 200:
@@ -72,19 +83,27 @@ def send(cast, fault: str, *, modern: bool = True):
             return None
 
 
-def test_without_a_fault_the_call_reaches_the_server(cast) -> None:
+def send_to_edited(cast, fault: str):
+    """The same through a gateway of its own, beside a script that edits what is released."""
+    with FaultyGateway(cast, FAULTY, COATCHECK_TEST_FAULT=fault) as gateway:
+        return send(gateway, cast, modern=False)
+
+
+def test_without_a_fault_the_call_reaches_the_server(breakable, cast) -> None:
     """The positive control."""
     before = len(cast.executed())
-    reply = send(cast, "")
+    reply = send(breakable, cast)
     assert reply.status == 200
     assert len(cast.executed()) == before + 1
 
 
 @pytest.mark.parametrize("where", BEFORE_THE_WIRE)
 @pytest.mark.parametrize("kind", ["raise", "cancel", "memory"])
-def test_a_hook_that_raises_lets_no_byte_reach_the_server(cast, kind, where) -> None:
+def test_a_hook_that_raises_lets_no_byte_reach_the_server(breakable, cast, faults, kind, where) -> None:
     before = cast.executed()
-    reply = send(cast, f"{kind}:{where}")
+    (faults / where).write_text(kind)
+    reply = send(breakable, cast)
+    assert not (faults / where).exists(), "the hook was called"
     assert cast.executed() == before
     assert reply is None or reply.status >= 500
     if reply is not None and reply.body:
@@ -92,29 +111,31 @@ def test_a_hook_that_raises_lets_no_byte_reach_the_server(cast, kind, where) -> 
 
 
 @pytest.mark.parametrize("where", AFTER_THE_WIRE)
-def test_a_hook_that_raises_on_the_way_back_withholds_the_answer(cast, where) -> None:
-    reply = send(cast, f"raise:{where}")
+def test_a_hook_that_raises_on_the_way_back_withholds_the_answer(breakable, cast, faults, where) -> None:
+    (faults / where).write_text("raise")
+    reply = send(breakable, cast)
     assert reply.status == 503
     assert b"CANARY" not in reply.body
     assert reply.json["error"]["data"]["reason"] == "gateway-fault"
 
 
-def test_an_edit_after_the_release_is_not_sent(cast) -> None:
-    before = cast.executed()
-    reply = send(cast, "edit", modern=False)
+def test_after_every_fault_the_next_call_is_served(breakable, cast) -> None:
+    assert send(breakable, cast).status == 200
+
+
+def test_an_edit_after_the_release_is_not_sent(fresh) -> None:
+    reply = send_to_edited(fresh, "edit")
     assert reply.status == 503
     assert reply.json["error"]["data"]["reason"] == "not-released"
-    assert cast.executed() == before
+    assert fresh.executed() == []
 
 
-def test_it_is_the_digest_check_that_stops_the_edit(cast) -> None:
-    before = len(cast.executed())
-    send(cast, "edit-unchecked", modern=False)
-    assert [done["tool"] for done in cast.executed()[before:]] == ["delete_order"]
+def test_it_is_the_digest_check_that_stops_the_edit(fresh) -> None:
+    send_to_edited(fresh, "edit-unchecked")
+    assert [done["tool"] for done in fresh.executed()] == ["delete_order"]
 
 
 def test_every_hook_of_every_stage_is_in_these_tables() -> None:
-    sys.path.insert(0, str(FAULTY.parent))
     from mitmproxy import hooks
 
     from coatcheck.proxy import (
@@ -156,11 +177,11 @@ def test_every_hook_of_every_stage_is_in_these_tables() -> None:
     assert found - untested == {*BEFORE_THE_WIRE, *AFTER_THE_WIRE}
 
 
-def test_editing_or_removing_the_script_ends_the_process(cast, tmp_path) -> None:
+def test_editing_or_removing_the_script_ends_the_process(fresh, tmp_path) -> None:
     for spoil in (lambda script: script.write_text("def broken("), lambda script: script.unlink()):
         script = tmp_path / "gateway.py"
         script.write_text((FAULTY.parents[3] / "addons" / "gateway.py").read_text())
-        gateway = Gateway(cast.policy, cast.state, output=tmp_path / "out")
+        gateway = Gateway(fresh.policy, fresh.state, output=tmp_path / "out")
         gateway.command = tuple(str(script) if part.endswith("gateway.py") else part for part in gateway.command)
         with gateway:
             spoil(script)

@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 from ground import wait_until
 from raw import RawClient
-from test_fail_closed import MODERN, FaultyGateway, modern_call
+from test_fail_closed import FAULTY, MODERN, FaultyGateway, modern_call
 
 from coatcheck.journal.read import records
 from story.cast import Cast
@@ -120,7 +120,7 @@ def to_its_end(cast: Cast, gateway: Gateway, order: str) -> None:
 @pytest.mark.parametrize("point", POINTS)
 def test_a_gateway_killed_there_never_lets_a_call_run_twice_or_unrecorded(cast, point) -> None:
     order = f"K-{POINTS.index(point)}-"
-    with FaultyGateway(cast, f"kill:{point}") as gateway:
+    with FaultyGateway(cast, FAULTY, COATCHECK_TEST_FAULT=f"kill:{point}") as gateway:
         pipeline = Pipeline(cast, gateway, order)
         assert wait_until(lambda: not pipeline.is_alive() or pending(cast, order) is not None, seconds=20)
         if pipeline.is_alive() and (approval := pending(cast, order)) is not None and "ask" not in point:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 
 from mitmproxy import connection, dns, exceptions, flow, hooks, http, tcp, udp
-from mitmproxy.proxy import server_hooks
+from mitmproxy.proxy import layer, server_hooks
 
 from coatcheck.errors import GATEWAY_FAULT, Refusal
 from coatcheck.exchange import Exchanges
@@ -32,11 +32,17 @@ type Hook = Callable[[object], Awaitable[None] | None]
 class FailClosed:
     """The stages as mitmproxy will see them: each hook runs the stages in order, under the guard.
 
-    `hooks` holds one function for every hook that some stage implements, by name.
+    `hooks` holds one function for every hook that some stage implements, by name. `cut` ends a client's connection.
     """
 
-    def __init__(self, stages: Sequence[object], exchanges: Exchanges) -> None:
+    def __init__(
+        self,
+        stages: Sequence[object],
+        exchanges: Exchanges,
+        cut: Callable[[connection.Client], None] = lambda _client: None,
+    ) -> None:
         self._exchanges = exchanges
+        self._cut = cut
         self.hooks: dict[str, Hook] = {}
         for name in hooks.all_hooks.keys() - LIFECYCLE:
             functions = [function for stage in stages if (function := getattr(stage, name, None)) is not None]
@@ -102,8 +108,11 @@ class FailClosed:
                 data.server.error = refusal.message
             case connection.Client():
                 data.error = refusal.message
+            case layer.NextLayer():
+                self._cut(data.context.client)  # without a layer it would wait for ever
+                raise exceptions.AddonHalt
             case _:
-                # TLS set-up and layer choice: stop here, so that no later addon supplies a default
+                # TLS set-up: stop here, so that no later addon supplies a default
                 raise exceptions.AddonHalt
 
 

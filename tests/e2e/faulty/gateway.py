@@ -1,13 +1,11 @@
 """The gateway with one thing broken on purpose, named by COATCHECK_TEST_FAULT: for tests that it then fails closed.
 
-`raise:STAGE.HOOK` makes that stage's hook raise; `cancel:` and `memory:` raise CancelledError and MemoryError;
 `kill:before:STEP`, `kill:after:STEP` end the process by SIGKILL beside the writing of a step to the journal (an
 approval's event, or `request`), and `kill:after:METHOD` after a method of the approvals' store has committed;
 `edit` adds an addon that edits requests after their release; `edit-unchecked` also removes the wire gate's
 digest check, to show that the check is what stops the edit.
 """
 
-import asyncio
 import os
 import signal
 
@@ -16,40 +14,7 @@ from mitmproxy import http
 from coatcheck import chain
 from coatcheck.approvals.store import ApprovalStore
 from coatcheck.journal.writer import JournalWriter
-from coatcheck.proxy import (
-    authorize,
-    guard,
-    hold,
-    identify,
-    inspect,
-    journal_request,
-    lifecycle,
-    limit,
-    mask,
-    open_tunnel,
-    pin,
-    read_head,
-    record,
-    release,
-    wire,
-)
-
-STAGES = {
-    "read_head": read_head.ReadHead,
-    "limit": limit.Limit,
-    "open_tunnel": open_tunnel.OpenTunnel,
-    "guard": guard.Guard,
-    "identify": identify.Identify,
-    "inspect": inspect.Inspect,
-    "authorize": authorize.Authorize,
-    "pin": pin.Pin,
-    "hold": hold.HoldCall,
-    "journal": journal_request.JournalRequest,
-    "release": release.ReleaseRequest,
-    "mask": mask.Mask,
-    "record": record.Record,
-}
-ERRORS = {"raise": RuntimeError, "cancel": asyncio.CancelledError, "memory": MemoryError}
+from coatcheck.proxy import lifecycle, wire
 
 
 class EditAfterRelease:
@@ -101,17 +66,6 @@ def kill_at(when: str, step: str) -> None:
 
 def spoil(fault: str) -> None:
     kind, _, where = fault.partition(":")
-    if kind in ERRORS:
-        stage, _, hook = where.partition(".")
-        asynchronous = asyncio.iscoroutinefunction(getattr(STAGES[stage], hook))
-
-        def broken(self, data):
-            raise ERRORS[kind]("spoilt")
-
-        async def broken_async(self, data):
-            raise ERRORS[kind]("spoilt")
-
-        setattr(STAGES[stage], hook, broken_async if asynchronous else broken)
     if kind == "kill":
         kill_at(*where.split(":"))
     if fault == "edit-unchecked":
