@@ -90,9 +90,14 @@ def _is_in(pattern: re.Pattern[bytes], data: bytes) -> bool:
     return any(pattern.search(data, at, at + SLICE + _REACH) for at in range(0, len(data), SLICE))
 
 
+def is_plain(text: str) -> bool:
+    """Whether nothing in `text` can be other than plain."""
+    return text.isascii() and "%" not in text and "&" not in text and "\\" not in text
+
+
 def plain(text: str) -> Plain:
     """`text` read plainly."""
-    if text.isascii() and "%" not in text and "&" not in text and "\\" not in text:
+    if is_plain(text):
         return Plain(text, 0)
     parts: list[str] = []
     points: list[int] = []

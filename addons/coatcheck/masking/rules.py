@@ -12,7 +12,7 @@ from functools import partial
 
 from coatcheck.masking.detectors import DETECTORS, Detector
 from coatcheck.masking.paths import FieldPath, parse_path
-from coatcheck.masking.plain import Plain, may_be_odd, plain
+from coatcheck.masking.plain import is_plain, may_be_odd, plain
 from coatcheck.masking.strings import Span, may_hold_card_number
 from coatcheck.policy.model import MaskForm, MaskRule
 
@@ -101,7 +101,9 @@ class Rules:
         """Every find in `text`, as it stands or read plainly, in order; where several start together, the stricter
         form first."""
         spans = self._spans(text)
-        read = plain(text) if self.finds else Plain(text, 0)
+        if is_plain(text) or not self.finds:
+            return spans
+        read = plain(text)
         if not read.odd:
             return spans
         return sorted(

@@ -11,7 +11,7 @@ from typing import Any
 
 from coatcheck.masking.embedded import embedded_in, may_embed
 from coatcheck.masking.paths import FieldPath
-from coatcheck.masking.plain import plain
+from coatcheck.masking.plain import is_plain, plain
 from coatcheck.masking.protected import NOTHING, Protected
 from coatcheck.masking.rules import REDACTED, Field, Rules
 from coatcheck.masking.schemas import with_texts
@@ -195,7 +195,9 @@ class Walk:
         done = 0
         is_done = True
         for start, end, order in merged:
-            find, found = self._rules.finds[order], plain(text[start:end]).text
+            find, found = self._rules.finds[order], text[start:end]
+            if not is_plain(found):
+                found = plain(found).text
             parts += [text[done:start], self._rules.shown(found, find.form, find.detector.partial(found))]
             self._hits[find.rule] += 1
             done = end
