@@ -18,7 +18,7 @@ _REASONS = {"rule": "policy-denied", "no-rule": "policy-denied"}
 
 
 class Authorize:
-    """Fourth stage: asks the policy."""
+    """Asks the policy."""
 
     def __init__(self, exchanges: Exchanges) -> None:
         self._exchanges = exchanges

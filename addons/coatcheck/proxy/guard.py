@@ -37,7 +37,7 @@ _SERVER_NAME = 0
 
 
 class Guard:
-    """First stage: opens the exchange, or refuses what is not a plain request to a declared server."""
+    """Opens the exchange, or refuses what is not a plain request to a declared server."""
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ LAPSE_POLLS = 25
 
 
 class HoldCall:
-    """Fifth stage: holds what the policy wants approved."""
+    """Holds what the policy wants approved."""
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ _JWT_START = JWT_START.encode()
 
 
 class Identify:
-    """Second stage: finds and verifies the token, and gives the exchange its caller."""
+    """Finds and verifies the token, and gives the exchange its caller."""
 
     def __init__(self, live: Live, exchanges: Exchanges, tunnels: Tunnels, sessions: SessionTokens) -> None:
         self._live = live

@@ -24,7 +24,7 @@ LARGE = 16 * 1024
 
 
 class Inspect:
-    """Third stage: the body as calls."""
+    """Reads the body as calls."""
 
     def __init__(self, exchanges: Exchanges, relay: Relay) -> None:
         self._exchanges = exchanges

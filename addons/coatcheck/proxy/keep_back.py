@@ -16,7 +16,7 @@ from coatcheck.proxy.inspect import LARGE, peek
 
 
 class KeepBack:
-    """Before the third stage: looks through the body, which nothing has read yet."""
+    """Looks through the body, which nothing has read yet."""
 
     def __init__(self, exchanges: Exchanges) -> None:
         self._exchanges = exchanges

@@ -13,7 +13,7 @@ from coatcheck.http.headers import MAX_BODY_BYTES
 
 
 class Limit:
-    """Third stage, when the caller is known."""
+    """Limits what a caller has in flight, once it is known who that is."""
 
     def __init__(self, exchanges: Exchanges) -> None:
         self._exchanges = exchanges
