@@ -147,6 +147,8 @@ class Exchange:
     scrubbed: list[Hit] = field(default_factory=list)
     bytes_sent: int = 0
     """Body bytes the caller got."""
+    is_answered: bool = False
+    """Its answer is whole and on its way; it will be written down next."""
     finished: bool = False
 
     @property

@@ -141,6 +141,7 @@ class Record:
 
     def _close_soon(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Closes it at the loop's next turn; mitmproxy sends what the hooks leave of an answer in this one."""
+        exchange.is_answered = True
         asyncio.get_running_loop().call_soon(self._close_safely, flow, exchange)
 
     def _close_safely(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
@@ -163,7 +164,7 @@ class Record:
     def error(self, flow: http.HTTPFlow) -> None:
         """The exchange broke off."""
         exchange = self._exchanges.get(flow)
-        if exchange is None or exchange.finished:
+        if exchange is None or exchange.is_answered or exchange.finished:
             return
         message = flow.error.msg if flow.error else ""
         has_left = "disconnected" in message.lower() or "killed" in message.lower()
