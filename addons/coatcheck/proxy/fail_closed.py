@@ -91,6 +91,8 @@ class FailClosed:
         if isinstance(data, http.HTTPFlow) and (exchange := self._exchanges.get(data)) is not None:
             exchange.fault = f"{name}: {type(error).__name__}"
             exchange.release = None
+        if isinstance(data, layer.NextLayer):
+            self._cut(data.context.client)  # without a layer it would wait for ever
         self._refuse(
             data, Refusal("gateway-fault", "the gateway failed", status=503, code=GATEWAY_FAULT, retryable=True)
         )
@@ -108,11 +110,8 @@ class FailClosed:
                 data.server.error = refusal.message
             case connection.Client():
                 data.error = refusal.message
-            case layer.NextLayer():
-                self._cut(data.context.client)  # without a layer it would wait for ever
-                raise exceptions.AddonHalt
             case _:
-                # TLS set-up: stop here, so that no later addon supplies a default
+                # TLS set-up and layer choice: stop here, so that no later addon supplies a default
                 raise exceptions.AddonHalt
 
 
