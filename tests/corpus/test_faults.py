@@ -20,18 +20,19 @@ STALL_SECONDS = 5.0
 BLOCK_SECONDS = 6.0  # longer than the pause between two measurements of the loop's lag
 
 BEFORE_THE_WIRE = [
-    "read_head.client_connected",
+    "hang_up.client_connected", "read_head.client_connected",
     "read_head.http_connect", "guard.http_connect", "identify.http_connect", "open_tunnel.http_connect",
     "open_tunnel.next_layer",
     "read_head.requestheaders", "guard.requestheaders", "discover.requestheaders", "identify.requestheaders",
     "limit.requestheaders", "limit_rate.request",
-    "read_head.request", "keep_back.request", "inspect.request", "authorize.request", "pin.request", "hold.request",
+    "read_head.request", "decode_body.request", "keep_back.request",
+    "inspect.request", "authorize.request", "pin.request", "hold.request",
     "journal_request.request", "legacy_sse.request", "record.request", "release.request",
     "guard.tls_clienthello", "guard.server_connect", "guard.tls_start_server",
 ]  # fmt: skip
 """What a call passes before its first byte leaves."""
 BESIDE_THE_WIRE = [
-    "guard.server_connected", "read_head.server_connected",
+    "hang_up.server_connected", "guard.server_connected", "read_head.server_connected", "read_slowly.server_connected",
     "read_head.client_disconnected", "open_tunnel.client_disconnected", "hang_up.client_disconnected",
     "hang_up.server_disconnected",
 ]  # fmt: skip
@@ -39,10 +40,12 @@ BESIDE_THE_WIRE = [
 AFTER_THE_WIRE = [
     "mask.responseheaders",
     "cut_denied.responseheaders",
+    "read_slowly.responseheaders",
     "journal_request.responseheaders",
     "close_after.responseheaders",
     "legacy_sse.response",
     "mask.response",
+    "read_slowly.response",
     "limit.response",
     "record.response",
     "journal_request.response",
