@@ -1,12 +1,17 @@
 """Tests of proxy/legacy_sse.py: which server a message is for. What goes over the wire is tried in tests/e2e."""
 
+import asyncio
+
 import pytest
+from mitmproxy.proxy.server import ConnectionIO
 
 from coatcheck.exchange import Exchange
 from coatcheck.http.target import Target
 from coatcheck.mcp.correlation import Peers
 from coatcheck.mcp.legacy_sse import LegacyStream, LegacyStreams
-from coatcheck.proxy.legacy_sse import server_of_endpoint
+from coatcheck.mcp.sse import Event
+from coatcheck.proxy.legacy_sse import MOST_WAITING, LegacySse, server_of_endpoint
+from coatcheck.proxy.mask import Maskers
 
 POLICY = """
 servers:
@@ -66,3 +71,35 @@ def test_a_message_is_for_the_server_that_named_its_endpoint(policy, target, pat
 def test_an_endpoint_that_has_become_another_servers_path_is_an_endpoint_no_more(policy) -> None:
     known = streams(old="/api/m")
     assert server_of_endpoint(policy, known, ORIGIN, "/api/m") is None
+
+
+class Unread(asyncio.WriteTransport):
+    """A socket whose other side has left so many bytes untaken."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+
+@pytest.mark.parametrize(("left", "is_cut"), [(MOST_WAITING, False), (MOST_WAITING + 1, True)])
+async def test_a_stream_that_its_client_does_not_read_ends_before_more_is_put_on_it(
+    exchanges, flow, exchange_of, left, is_cut
+) -> None:
+    told: list[object] = []
+
+    class Handler:
+        def __init__(self) -> None:
+            protocol = asyncio.streams.FlowControlMixin(asyncio.get_running_loop())
+            writer = asyncio.StreamWriter(Unread(left), protocol, None, asyncio.get_running_loop())
+            self.transports = {flow.client_conn: ConnectionIO(writer=writer)}
+
+        async def server_event(self, event: object) -> None:
+            told.append(event)
+
+    handler, cut = Handler(), []
+    stage = LegacySse(exchanges, streams(), Maskers(bytes(32)), lambda _client: handler, cut.append)
+    stage._sender(flow, exchange_of(flow))([Event(data="denied")])
+    await asyncio.sleep(0)
+    assert (cut == [flow.client_conn], told == []) == (is_cut, is_cut)

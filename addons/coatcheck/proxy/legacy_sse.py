@@ -31,6 +31,9 @@ from coatcheck.proxy.mask import Maskers
 from coatcheck.proxy.put_on_stream import put_on_stream
 from coatcheck.proxy.relay import peers_of
 
+MOST_WAITING = 1024 * 1024
+"""Bytes that a client may leave on a stream before what it is told there ends the stream."""
+
 type Streams = LegacyStreams[Exchange]
 
 
@@ -168,6 +171,9 @@ class LegacySse:
             handler = self._handler_of(there.client_conn) if there is not None else None
             if there is None or handler is None:
                 return
+            if _waiting_for(handler, there.client_conn) > MOST_WAITING:
+                self._cut(there.client_conn)  # what it is told would only pile up
+                return
             data = b"".join(event.encode() for event in told)
             task = asyncio.get_running_loop().create_task(handler.server_event(put_on_stream(there, data)))
             self._tasks.add(task)
@@ -178,3 +184,10 @@ class LegacySse:
                     exchange.recording.event(event.data or "", event.event)
 
         return send
+
+
+def _waiting_for(handler: ConnectionHandler, client: Client) -> int:
+    """Bytes that were written to a client's connection and that it has not taken."""
+    io = handler.transports.get(client)
+    writer = io.writer if io is not None else None
+    return writer.transport.get_write_buffer_size() if isinstance(writer, asyncio.StreamWriter) else 0
