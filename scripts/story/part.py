@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -27,13 +28,21 @@ class StoryError(Exception):
     """A part of the story did not start, or did not end as it should."""
 
 
+_given: deque[int] = deque(maxlen=1000)
+
+
 def free_port() -> int:
-    """A TCP port nobody listens on at 127.0.0.1, outside the range the system gives to outgoing connections."""
+    """A TCP port nobody listens on at 127.0.0.1, outside the range the system gives to outgoing connections.
+
+    None of the last thousand that were given out, as who got one may not listen on it yet.
+    """
     for _ in range(100):
         port = 20_000 + secrets.randbelow(12_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((LOOPBACK, port))
-            return port
+            if port not in _given:
+                _given.append(port)
+                return port
     raise StoryError("no free port found")
 
 

@@ -82,6 +82,9 @@ class Unread(asyncio.WriteTransport):
     def get_write_buffer_size(self) -> int:
         return self.left
 
+    def is_closing(self) -> bool:
+        return True
+
 
 @pytest.mark.parametrize(("left", "is_cut"), [(MOST_WAITING, False), (MOST_WAITING + 1, True)])
 async def test_a_stream_that_its_client_does_not_read_ends_before_more_is_put_on_it(
