@@ -29,3 +29,13 @@ def first_reachable(addresses: Iterable[str], listed: Sequence[Network]) -> str 
     if not found or not all(reachable(address, listed) for address in found):
         return None
     return found[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, a name or an address without brackets, is this machine itself (RFC 6761 6.3, RFC 1122)."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -4,10 +4,10 @@ Law: a web page may not use the gateway in the name of who opened it: a request 
 one that reached loopback by a foreign name (DNS rebinding) too. MCP demands it (basic/transports, "Security Warning").
 """
 
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from coatcheck.errors import Refusal
+from coatcheck.http.addresses import is_loopback
 from coatcheck.http.target import parse_authority
 
 _PORTS = {"http": 80, "https": 443}
@@ -33,17 +33,8 @@ def check_loopback_host(listener: str, host: str | None, *, audience: str = "") 
 
     `listener` is the host it was opened on. Elsewhere every name is taken: which ones lead there is not known here.
     """
-    if not _is_loopback(listener):
+    if not is_loopback(listener):
         return
     name, _ = parse_authority(host or "", default_port=80)
-    if name not in (listener, urlsplit(audience).hostname) and not _is_loopback(name):
+    if name not in (listener, urlsplit(audience).hostname) and not is_loopback(name):
         raise Refusal("misdirected", "the Host header is not a name of this machine", status=421)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -7,9 +7,9 @@ Law: text in a body that no binding speaks of is text, even where it looks like 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from coatcheck.errors import GATEWAY_FAULT, INVALID_REQUEST, POLICY_DENIED, Refusal, VaultError
+from coatcheck.http.addresses import is_loopback
 from coatcheck.policy.model import Server
 from coatcheck.vault.bindings import Binding
 from coatcheck.vault.places import (
@@ -213,19 +213,10 @@ def _place_replaced(injected: Binding | None) -> dict[str, bytes]:
 
 def _check_transport(server: Server, name: str, binding: Binding) -> None:
     """No secret over plain HTTP, but to this machine itself where the binding says so."""
-    if server.scheme == "https" or (binding.unsafe_plain_http and _is_loopback(server.host)):
+    if server.scheme == "https" or (binding.unsafe_plain_http and is_loopback(server.host)):
         return
     message = f"secret {name!r} does not go over plain HTTP to server {server.name!r}"
     raise Refusal("plain-http", message, status=403, code=POLICY_DENIED)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _open(snapshot: Snapshot, name: str) -> Credential:
