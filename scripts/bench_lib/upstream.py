@@ -2,13 +2,15 @@
 
 Law: a request without the real credential is answered 401, so a run in which the swap fails, fails.
 Two tools at `POST /mcp`: `lookup` answers 1 KB of JSON; `follow` answers a stream of events, each of which
-carries the moment it was sent (CLOCK_MONOTONIC, which all processes of a machine share).
+carries the moment it was sent (CLOCK_MONOTONIC, which all processes of a machine share). `GET /mcp` and
+`subscriptions/listen` answer streams that last until their client goes.
 
     BENCH_CREDENTIAL=… python -m bench_lib.upstream --plain PORT --tls PORT --cert FILE --key FILE
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -19,9 +21,15 @@ from typing import override
 
 EVENTS = 10
 EVENT_GAP_SECONDS = 0.01
+PUSH_GAP_SECONDS = 0.1
+"""Between the events of a stream without end."""
 EMAIL, CARD = "buyer-01@customers.example", "4000000042420010"
 MARKER = "every-order-ends-here"
 LIMIT = 1 << 20
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _AUTHORIZATION = re.compile(rb"\r\nauthorization: *([^\r]*)\r\n", re.IGNORECASE)
@@ -91,6 +99,8 @@ class Upstream(asyncio.Protocol):
         authorization, found = _AUTHORIZATION.findall(head), _ID.search(body)
         if authorization != [self._expected]:
             self._transport.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+        elif head.startswith(b"GET ") or b'"subscriptions/listen"' in body:
+            self._stream = asyncio.get_running_loop().create_task(self._push(found and int(found[1])))
         elif found is None:
             self._transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
         elif b'"follow"' in body:
@@ -100,9 +110,21 @@ class Upstream(asyncio.Protocol):
             head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
             self._transport.write(head + answer)
 
+    async def _push(self, listens: int | None) -> None:
+        """Numbered messages without end; to the request `listens` of MCP 2026-07-28, or to a GET."""
+        self._transport.write(STREAM_HEAD)
+        tagged = {} if listens is None else {"_meta": {"io.modelcontextprotocol/subscriptionId": listens}}
+        if listens is not None:
+            acknowledged = {"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": tagged}
+            self._send_event(json.dumps(acknowledged).encode())
+        for n in itertools.count():
+            params = {"level": "info", "data": f"push {n} for {EMAIL};"} | tagged
+            message = {"jsonrpc": "2.0", "method": "notifications/message", "params": params}
+            self._send_event(json.dumps(message).encode(), event_id=b"" if tagged else b"id: %d\n" % n)
+            await asyncio.sleep(PUSH_GAP_SECONDS)
+
     async def _send_events(self, request_id: bytes) -> None:
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
-        self._transport.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        self._transport.write(STREAM_HEAD)
         for n in range(EVENTS):
             message = f"order for {EMAIL} sent {stamp(time.monotonic_ns())};"
             params = {"progressToken": int(request_id), "progress": n + 1, "total": EVENTS, "message": message}
@@ -112,8 +134,8 @@ class Upstream(asyncio.Protocol):
         self._send_event(b"".join((self._before, request_id, self._after)))
         self._transport.write(b"0\r\n\r\n")
 
-    def _send_event(self, data: bytes) -> None:
-        event = b"event: message\ndata: " + data + b"\n\n"
+    def _send_event(self, data: bytes, *, event_id: bytes = b"") -> None:
+        event = event_id + b"event: message\ndata: " + data + b"\n\n"
         self._transport.write(b"%x\r\n%b\r\n" % (len(event), event))
 
 
