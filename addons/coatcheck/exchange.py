@@ -159,7 +159,7 @@ class Exchange:
     @property
     def is_notification(self) -> bool:
         """Whether the request expects no JSON-RPC answer."""
-        return self.inspected is not None and self.inspected.kind == "notification"
+        return self.inspected is not None and self.inspected.kind != "request" and not self.inspected.ids
 
 
 @dataclass(slots=True)

@@ -42,9 +42,14 @@ class Spoken:
             yield b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n"
             return
         asked = json.loads(heard.body)
-        if "id" not in asked:
+        if isinstance(asked, list):
+            yield json_answer(json.dumps([self.answer(one) for one in asked]).encode())
+        elif "id" in asked:
+            yield json_answer(json.dumps(self.answer(asked)).encode())
+        else:
             yield b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
-            return
+
+    def answer(self, asked: dict) -> dict:
         match asked["method"]:
             case "initialize":
                 result: dict[str, object] = {"protocolVersion": self.version, **SERVER}
@@ -54,7 +59,7 @@ class Spoken:
                 self.ran.append(asked["params"]["name"])
                 result = {"content": [{"type": "text", "text": "done"}]}
         whole = {"resultType": "complete", **result} if self.is_new else result
-        yield json_answer(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": whole}).encode())
+        return {"jsonrpc": "2.0", "id": asked["id"], "result": whole}
 
     @property
     def is_new(self) -> bool:
@@ -190,3 +195,37 @@ async def test_at_a_gateway_url_it_is_the_same(scene, version) -> None:
 @pytest.mark.parametrize(("tool", "verdict", "code", "reason"), NOT_HOLDING)
 async def test_a_call_that_is_not_held_says_at_once_that_it_waits(scene, version, tool, verdict, code, reason) -> None:
     await told(scene, version, "proxy", tool, verdict, code, reason)
+
+
+async def test_a_batch_goes_where_2025_03_26_was_agreed_on_and_is_denied_for_each_of_its_requests(scene) -> None:
+    """As the TypeScript SDK of that version sends it (1.11): without a version header, which came with 2025-06-18."""
+
+    def batch(*tools: str) -> list[dict]:
+        ids = enumerate(tools, start=1)
+        return [{"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": {"name": tool}} for n, tool in ids]
+
+    who = {"capabilities": {}, "clientInfo": {"name": "c", "version": "1"}, "protocolVersion": "2025-03-26"}
+    hello = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": who}
+    url, token = (
+        f"http://{scene.far.authority}/mcp",
+        scene.issuer.token(audience=AUDIENCE, repository_id="1", sub="old"),
+    )
+    accept = {"accept": "application/json, text/event-stream"}
+    proxy = scene.gateway.proxy_url(token)
+    async with httpx2.AsyncClient(trust_env=False, timeout=30, headers=accept, proxy=proxy) as http:
+        scene.server.version = "2025-11-25"
+        await http.post(url, json=hello)
+        refused = await http.post(url, json=batch("read"))
+        assert (refused.status_code, refused.json()["error"]["data"]["reason"]) == (400, "batch-not-accepted")
+        scene.server.version = "2025-03-26"
+        await http.post(url, json=hello)
+        scene.server.ran.clear()
+        passed = await http.post(url, json=batch("read", "read"))
+        assert [(one["id"], one["result"]["content"][0]["text"]) for one in passed.json()] == [(1, "done"), (2, "done")]
+        denied = await http.post(url, json=batch("read", "delete"))
+        assert (denied.status_code, denied.headers["content-type"]) == (200, "application/json")
+        assert [(one["id"], one["error"]["data"]["reason"]) for one in denied.json()] == [
+            (1, "policy-denied"),
+            (2, "policy-denied"),
+        ]
+        assert scene.server.ran == ["read", "read"]

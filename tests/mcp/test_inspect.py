@@ -260,6 +260,25 @@ def test_arrays_are_refused_under_every_version_but_one(version):
         post([request()], JSON if version is None else JSON | {"mcp-protocol-version": version})
 
 
+@pytest.mark.parametrize(
+    ("claimed", "negotiated", "is_taken"),
+    [
+        (None, {"2025-03-26"}, True),  # its clients send no header, which came with 2025-06-18
+        (None, {"2025-11-25"}, False),
+        ("2025-06-18", {"2025-03-26"}, False),
+        ("2026-07-28", {"2025-03-26"}, False),
+    ],
+)
+def test_without_a_header_the_handshake_decides_about_arrays(claimed, negotiated, is_taken):
+    headers = JSON if claimed is None else JSON | {"mcp-protocol-version": claimed}
+    body = json.dumps([request()]).encode()
+    if is_taken:
+        assert inspect_post(body, headers, negotiated=negotiated).kind == "batch"
+    else:
+        with pytest.raises(Refusal, match="batch-not-accepted"):
+            inspect_post(body, headers, negotiated=negotiated)
+
+
 BAD_BATCHES = {
     "empty": ([], "batch-not-accepted"),
     "too long": ([request(id=number) for number in range(51)], "batch-not-accepted"),

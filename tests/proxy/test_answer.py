@@ -42,6 +42,18 @@ def test_json_rpc_carries_the_callers_exact_id(exchange, request_id) -> None:
     }
 
 
+def test_each_request_of_a_batch_is_answered_in_one_array(exchange) -> None:
+    exchange.inspected = Inspected((), b"", "batch", "2025-03-26", (1, "b"))
+    body = json.loads(answer(DENIED, exchange).content)
+    assert [(one["id"], one["error"]["code"]) for one in body] == [(1, POLICY_DENIED), ("b", POLICY_DENIED)]
+
+
+def test_a_batch_of_notifications_is_not_answered(exchange) -> None:
+    exchange.inspected = Inspected((), b"", "batch", "2025-03-26", ())
+    response = answer(DENIED, exchange)
+    assert (response.status_code, response.content) == (202, b"")
+
+
 def test_what_never_became_an_exchange_is_told_with_id_null() -> None:
     body = json.loads(answer(EXPIRED).content)
     assert body["id"] is None

@@ -54,12 +54,14 @@ class Conversation:
     """One session; or, where the server gives no session ids, everything that one caller says to it.
 
     `asked` by the exact id, `open` by the id as text (clients take 1 and "1" for the same), None where two requests
-    of different kinds had it; `events` by digest, with the requests that their stream answers.
+    of different kinds had it; `events` by digest, with the requests that their stream answers. `versions` are those
+    that its handshakes agreed on: one in a session, several where clients of one caller have none.
     """
 
     asked: OrderedDict[RequestId, AskedOfClient] = field(default_factory=OrderedDict)
     open: OrderedDict[str, Opened | None] = field(default_factory=OrderedDict)
     events: OrderedDict[bytes, tuple[Opened, ...]] = field(default_factory=OrderedDict)
+    versions: set[str] = field(default_factory=set)
 
     def ask(self, request_id: RequestId, asked: AskedOfClient) -> bool:
         """Notes a request of the server; False where one of the same id still waits."""

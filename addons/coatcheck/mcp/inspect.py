@@ -5,7 +5,7 @@ Law: the body decides. Headers that mirror it (MCP 2026-07-28) must agree with i
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -77,11 +77,12 @@ def inspect_post(
     *,
     may_ask: Callable[[str], bool] = _anything,
     supported: Sequence[str] = VERSIONS,
+    negotiated: Collection[str] = (),
 ) -> Inspected:
     """Reads one POST to an MCP endpoint. `headers`: lower-case names, single values.
 
     Client capabilities whose methods the server may not ask (`may_ask`) are taken out. `supported` are the versions
-    to name where the request's is not known.
+    to name where the request's is not known; `negotiated` those its conversation has agreed on.
     Raises `Refusal`: 415 for a body that is not plain `application/json`, 404 for a method that the version does not
     have, 400 for everything else. The reasons are those of `parse_json` and `unsupported-media-type`,
     `not-a-message`, `response-not-accepted`, `batch-not-accepted`, `bad-id`, `bad-method`, `bad-params`,
@@ -94,7 +95,7 @@ def inspect_post(
         raise UnsupportedVersion(claimed, supported)
     message = parse_json(body)
     if isinstance(message, list):
-        return _inspect_batch(message, headers, claimed)
+        return _inspect_batch(message, headers, claimed, negotiated)
     message = without_undeclared(message, may_ask)
     read = _read_message(message, claimed)
     if isinstance(read, ClientAnswer):
@@ -146,9 +147,14 @@ def _check_media_type(headers: Mapping[str, str]) -> None:
         raise Refusal("unsupported-media-type", "a compressed body is not accepted", status=415)
 
 
-def _inspect_batch(messages: list[Json], headers: Mapping[str, str], claimed: str | None) -> Inspected:
-    """A JSON-RPC batch (2025-03-26 only): every element is read; one bad element refuses all."""
-    if claimed != BATCH_VERSION:
+def _inspect_batch(
+    messages: list[Json], headers: Mapping[str, str], claimed: str | None, negotiated: Collection[str]
+) -> Inspected:
+    """A JSON-RPC batch (2025-03-26 only): every element is read; one bad element refuses all.
+
+    Clients of that version send no version header, which came with 2025-06-18: without it, the handshake decides.
+    """
+    if claimed != BATCH_VERSION and (claimed is not None or BATCH_VERSION not in negotiated):
         raise _invalid("batch-not-accepted", f"arrays are accepted only under protocol version {BATCH_VERSION}")
     if not 1 <= len(messages) <= MAX_BATCH:
         raise _invalid("batch-not-accepted", f"a batch holds 1 to {MAX_BATCH} messages")

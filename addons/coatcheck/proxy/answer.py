@@ -7,9 +7,10 @@ from mitmproxy import http
 
 from coatcheck.errors import UNAUTHENTICATED, Refusal
 from coatcheck.exchange import Exchange
-from coatcheck.mcp.answers import error_body, error_event, problem_body
+from coatcheck.mcp.answers import error_body, error_event, error_message, problem_body
 from coatcheck.mcp.call import RequestId
 from coatcheck.mcp.legacy_sse import EndpointRefused
+from coatcheck.mcp.strict_json import dump_json
 
 REALM = 'realm="coatcheck"'
 
@@ -28,7 +29,7 @@ def answer(refusal: Refusal, exchange: Exchange | None = None) -> http.Response:
         body, kind = problem_body(refusal), "application/problem+json"
     else:
         status = refusal.status
-        body, kind = error_body(exchange.request_id if exchange else None, refusal), "application/json"
+        body, kind = _error(refusal, exchange), "application/json"
     headers = {"content-type": kind, "cache-control": "no-store", **challenge(refusal, exchange)}
     if "retry_after" in refusal.details:
         headers["retry-after"] = str(refusal.details["retry_after"])  # whole seconds (RFC 9110 section 10.2.3)
@@ -36,6 +37,14 @@ def answer(refusal: Refusal, exchange: Exchange | None = None) -> http.Response:
     if refusal.code == UNAUTHENTICATED:
         response.data.reason = _phrase(refusal)  # some clients show no more of a 401 than its status line
     return response
+
+
+def _error(refusal: Refusal, exchange: Exchange | None) -> bytes:
+    """The JSON-RPC error; for a batch an array with one for each request in it (JSON-RPC 2.0 section 6)."""
+    inspected = exchange.inspected if exchange is not None else None
+    if inspected is not None and inspected.kind == "batch":
+        return dump_json([error_message(one, refusal) for one in inspected.ids])
+    return error_body(exchange.request_id if exchange else None, refusal)
 
 
 def accepted() -> http.Response:

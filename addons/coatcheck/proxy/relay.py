@@ -98,6 +98,7 @@ class Relay:
             exchange.headers,
             may_ask=lambda method: exchange.observes or may_ask(policy, caller, server, method),
             supported=self._known.versions_of(server.name) or VERSIONS,
+            negotiated=exchange.conversation.versions if exchange.conversation else (),
         )
         if exchange.stream is not None:
             if read.kind == "batch":
@@ -199,6 +200,9 @@ class Relay:
         if not isinstance(result, dict) or exchange.server is None:
             return message
         versions = result.get("supportedVersions")
+        agreed = result.get("protocolVersion")
+        if method == "initialize" and exchange.conversation and isinstance(agreed, str) and agreed in VERSIONS:
+            exchange.conversation.versions.add(agreed)
         if method in ("initialize", "server/discover"):
             self._tasks.learn_support(peers_of(exchange), result.get("capabilities"))
         if method == "server/discover" and isinstance(versions, list):
