@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from coatcheck.masking.detectors import DETECTORS
 from coatcheck.masking.masker import Masker, _Allowance
 from coatcheck.masking.protected import NOTHING
-from coatcheck.masking.strings import TooCostly
+from coatcheck.masking.strings import MAX_TEXT_JSON, TooCostly
 from coatcheck.mcp.strict_json import dump_json, parse_json
 from coatcheck.policy.model import MaskRule
 
@@ -187,6 +187,43 @@ def test_documents_in_a_text_are_masked_as_json_and_the_rest_as_text(text, expec
 def test_a_string_that_only_looks_like_json_is_masked_as_text():
     for text in ('{"a": bob@example.com}', "{bob@example.com}", "[bob@example.com]", '{"a":"bob@example.com","a":1}'):
         assert masked(text, detect=["email"]) == text.replace("bob@example.com", "[redacted]")
+
+
+UNREAD = {
+    "a member twice": '{"ssn":"123","a":1,"a":2}',
+    "the member itself twice": '{"ssn":"123","ssn":"456"}',
+    "what is no number to some": '{"ssn":"123","a":NaN}',
+    "a number too large": '{"ssn":"123","a":1e999}',
+    "a number too long": '{"ssn":"123","a":' + "1" * 5000 + "}",
+    "half of a pair": '{"ssn":"123","a":"\\ud800"}',
+    "a name in escapes": '{"s\\u0073n":"123","a":1,"a":2}',
+    "nested too deeply": '{"ssn":"123","a":' + "[" * 70 + "]" * 70 + "}",
+    "nested beyond reading": '{"ssn":"123","a":' + "[" * 40_000 + "]" * 40_000 + "}",
+    "more than is read": json.dumps({"a": "x" * MAX_TEXT_JSON, "ssn": "123"}),
+    "strings in strings in strings": json.dumps(
+        {"a": json.dumps({"a": json.dumps({"a": json.dumps({"ssn": "123"})})})}
+    ),
+}
+
+
+@pytest.mark.parametrize("text", UNREAD.values(), ids=UNREAD)
+def test_json_that_is_not_read_here_but_may_be_by_a_client_is_covered_where_a_field_may_be_in_it(text):
+    assert "123" not in masked({"text": text}, "$..ssn")["text"]
+    other = text.replace("ssn", "sum").replace("s\\u0073n", "sum")
+    if "\\u" not in other:  # an escape may write any name
+        assert masked({"text": other}, "$..ssn")["text"].count("123") == 1
+    around = masked({"text": f"Found: {text}\nand more"}, "$..ssn")["text"]
+    assert around.startswith("Found: ") or len(text) > MAX_TEXT_JSON
+    assert "123" not in around
+
+
+def test_what_hides_behind_text_that_is_read_in_vain_is_covered():
+    text = '{"a":' * 20_000 + '\n{"ssn":"123"}'
+    assert "123" not in masked(text, "$..ssn")
+
+
+def test_names_that_differ_in_case_hide_no_field():
+    assert masked('{"ssn":"123","a":1,"A":2}', "$..ssn") == '{"ssn":"[redacted]","a":1,"A":2}'
 
 
 def test_a_string_is_written_anew_only_when_something_in_it_changed():
@@ -595,7 +632,7 @@ def test_what_has_too_many_places_to_look_at_is_not_masked_at_all(value) -> None
 
 
 def test_a_text_full_of_broken_documents_is_searched_as_text() -> None:
-    text = '{"ssn":' * 2_000 + " bob@x.co"
+    text = '{"sum":' * 2_000 + " bob@x.co"
     assert masked([text], "$..ssn", detect=EVERYTHING) == [text.replace("bob@x.co", "[redacted]")]
 
 

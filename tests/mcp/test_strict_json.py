@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coatcheck.errors import INVALID_REQUEST, PARSE_ERROR, Refusal
-from coatcheck.mcp.strict_json import dump_json, parse_json
+from coatcheck.mcp.strict_json import dump_json, parse_data, parse_json
 
 ACCEPTED = {
     "an object": (b'{"a":1,"b":[true,null,"x"]}', {"a": 1, "b": [True, None, "x"]}),
@@ -239,3 +239,44 @@ def test_forwarded_json_is_compact_utf8():
     assert dump_json({"a": [1, 2.5, "é"], "b": None}) == '{"a":[1,2.5,"é"],"b":null}'.encode()
     with pytest.raises(ValueError, match="JSON compliant"):
         dump_json(float("nan"))
+
+
+DATA = {
+    "names that differ in case": (b'{"ID":1,"id":2}', {"ID": 1, "id": 2}),
+    "names that differ in form": ('{"e\u0301":1,"\u00e9":2}'.encode(), {"e\u0301": 1, "\u00e9": 2}),
+    "a number more precise than a double": (b"0.12345678901234567890", 0.12345678901234568),
+    "a number too small": (b"[1e-400]", [0.0]),
+}
+
+
+@pytest.mark.parametrize(("data", "value"), DATA.values(), ids=DATA)
+def test_data_may_be_what_no_request_may(data, value):
+    assert parse_data(data) == value
+    with pytest.raises(Refusal):
+        parse_json(data)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, reason) in REFUSED.items() if reason != "twin-member"])
+def test_data_that_readers_disagree_on_is_refused_all_the_same(name):
+    data, reason = REFUSED[name]
+    if name in ("a float too small", "a float too precise", "a whole float past 2^53"):
+        assert isinstance(parse_data(data), float)
+        return
+    with pytest.raises(Refusal) as refused:
+        parse_data(data)
+    assert refused.value.reason == reason
+
+
+def test_names_may_look_alike_in_data_and_nowhere_else():
+    alike = {"ID": 1, "id": 2}
+    inside = {"result": {"structuredContent": {"rows": [alike]}}, "id": 1}
+    assert parse_data(json.dumps(inside).encode(), twins_below="structuredContent") == inside
+    for outside in (alike, {"result": alike}, {"result": {"structuredContent": alike, "tools": [alike]}}):
+        with pytest.raises(Refusal, match="twin-member"):
+            parse_data(json.dumps(outside).encode(), twins_below="structuredContent")
+
+
+@given(values)
+def test_data_is_read_as_any_reader_reads_it(value):
+    written = json.dumps(value)
+    assert parse_data(written.encode()) == json.loads(written)

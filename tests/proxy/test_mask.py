@@ -98,6 +98,21 @@ def test_what_is_decided_by_caller_is_kept_by_no_cache(policy, method):
     assert json.loads(answered(policy, plain, server="open", method=method)[0]) == json.loads(plain)
 
 
+@pytest.mark.parametrize("is_mcp", [True, False], ids=["MCP", "plain HTTP"])
+def test_data_may_have_names_and_numbers_that_no_request_may(policy, is_mcp):
+    data = b'{"README":1,"readme":2,"at":0.12345678901234567890%b}'
+    whole = b'{"jsonrpc":"2.0","id":1,"result":{"content":[],"structuredContent":' + data + b"}}"
+    assert answered(policy, whole % b"", is_mcp=is_mcp)[0] == whole % b""
+    seen = json.loads(answered(policy, whole % b',"ssn":"078051120"', is_mcp=is_mcp)[0])["result"]["structuredContent"]
+    assert seen == {"README": 1, "readme": 2, "at": 0.12345678901234567890, "ssn": "[redacted]"}
+
+
+def test_no_names_may_look_alike_where_the_protocol_has_its_own(policy):
+    for result in (b'{"content":[],"Content":[]}', b'{"content":[{"type":"text","text":"a","Text":"b"}]}'):
+        with pytest.raises(Refusal, match="server-failed"):
+            answered(policy, b'{"jsonrpc":"2.0","id":1,"result":%b}' % result)
+
+
 def test_an_error_of_the_server_is_masked_too(policy):
     error = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": TEXT, "data": {"ssn": "078051120"}}}
     body, _ = answered(policy, json.dumps(error).encode(), status=400)

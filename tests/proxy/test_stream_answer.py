@@ -70,8 +70,10 @@ def test_what_ends_the_process_goes_on_and_nothing_more_passes(error) -> None:
 
 
 def test_an_event_that_would_hold_the_loop_ends_the_stream_and_a_large_text_does_not() -> None:
-    text = read_event(b'{"jsonrpc":"2.0","method":"x","params":{"a":"%s"}}' % (b"[11:02] a, b: c\\n" * 50_000))
+    text = read_event(
+        b'{"jsonrpc":"2.0","method":"x","params":{"a":"%s"}}' % (b"[11:02] a, b: c\\n" * 50_000), is_mcp=True
+    )
     assert text["method"] == "x"
     for data in (b"[" + b",".join([b"[]"] * 30_000) + b"]", json.dumps(["[" + "[]," * 20_000 + "1]"]).encode()):
         with pytest.raises(Refusal):
-            read_event(data)
+            read_event(data, is_mcp=True)

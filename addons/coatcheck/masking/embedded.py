@@ -1,30 +1,29 @@
 """JSON documents that stand in text: JSON lines, several documents in a row, one after a few words or in a code fence.
 
-Law: a document is read strictly or left as text, and what stands around it is text.
-Law: time grows with the length of the text: what is read in vain is counted, and after too much of it the rest is text.
+Law: what some client may read as JSON is a document, also where it is not read here; what stands around is text.
+Law: time grows with the length of the text: what is read in vain is counted, and after too much of it the rest is one
+document that is not read.
 """
 
 import json
 import re
 from collections.abc import Iterator
 
-from coatcheck.masking.strings import MAX_NESTING, MAX_TEXT_JSON, Document, document_in
+from coatcheck.masking.strings import Document, document_in
 
-type Embedded = tuple[int, int, Document]
-"""Where a document starts and ends in a text, and what it says."""
+type Embedded = tuple[int, int, Document | None]
+"""Where a document starts and ends in a text, and what it says; None where that depends on who reads it."""
 
 _START = re.compile(r'(?:(?:\A|(?<=\n))\[[ \t\r\n]*)?\{[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:')
 _IN_VAIN = 2
 """How many times its length may be read of a text without finding a document."""
 _AT_LEAST = 2_000
-_TOO_DEEP = 200_000
-"""Characters that could be read in the time it takes to find that a document is nested too deeply."""
 _READ = json.JSONDecoder()
 
 
-def may_embed(text: str, level: int) -> bool:
+def may_embed(text: str) -> bool:
     """Whether an object, or an array of objects at the start of a line, may stand in `text`."""
-    return "{" in text and level < MAX_NESTING and len(text) <= MAX_TEXT_JSON and _START.search(text) is not None
+    return "{" in text and _START.search(text) is not None
 
 
 def embedded_in(text: str) -> Iterator[Embedded]:
@@ -34,13 +33,13 @@ def embedded_in(text: str) -> Iterator[Embedded]:
     while start:
         begin, after = start.start(), start.end()
         end = _end(text, begin)
-        document = document_in(text[begin:end]) if end > 0 else None
-        if document is not None:
-            yield begin, end, document
+        if end > 0:
+            yield begin, end, document_in(text[begin:end])
             after = end
         else:
-            left -= abs(end) - begin if end else _TOO_DEEP
-            if left < 0:
+            left -= -end - begin
+            if end == 0 or left < 0:
+                yield begin, len(text), None
                 break
         start = _START.search(text, after)
 

@@ -129,7 +129,7 @@ class Masker:
             return value
         found = strings.holding(spans)
         for text in strings.all if fields else strings.documents:
-            if text not in found and (looks_like_json(text, level) or may_embed(text, level)):
+            if text not in found and (looks_like_json(text) or may_embed(text)):
                 found[text] = []
 
         def mask_apart(apart: Json, hits: Counter[str], level: int, is_led: bool) -> Json:

@@ -14,7 +14,7 @@ from typing import Any
 from coatcheck.errors import Refusal
 from coatcheck.mcp.call import Json
 from coatcheck.mcp.size import check_size
-from coatcheck.mcp.strict_json import parse_json
+from coatcheck.mcp.strict_json import parse_data
 
 type Span = tuple[int, int, int]
 """Where a find starts and ends in a text, and which of the searches found it."""
@@ -147,7 +147,7 @@ class Strings:
     def _add_documents(self, level: int) -> None:
         inner: list[str] = []
         for text in self.all:
-            if "\\" in text and text not in self.documents and looks_like_json(text, level):
+            if "\\" in text and text not in self.documents and is_readable(text, level) and looks_like_json(text):
                 document = document_in(text)
                 if document is not None:
                     self.documents[text] = document
@@ -161,15 +161,20 @@ class Strings:
             self.joined = "\n".join((self.joined, *inner))
 
 
-def looks_like_json(text: str, level: int) -> bool:
+def is_readable(text: str, level: int) -> bool:
+    """Whether JSON in a string is read, at this level of JSON in strings."""
+    return level < MAX_NESTING and len(text) <= MAX_TEXT_JSON
+
+
+def looks_like_json(text: str) -> bool:
     """Whether a string may be an object or array; most are told apart by their first character."""
-    if text[:1] not in _JSON_STARTS or not text or level >= MAX_NESTING or len(text) > MAX_TEXT_JSON:
+    if text[:1] not in _JSON_STARTS or not text:
         return False
     return _JSON_START.match(text) is not None and text.rstrip(" \t\r\n")[-1] in "]}"
 
 
 def document_in(text: str) -> Document | None:
-    """The object or array that a string holds as JSON, strictly parsed; None where it holds none.
+    """The object or array that a string holds as JSON; None where it holds none that is read in one way.
 
     Raises `TooCostly` where it holds more values than a body may have: it is not left unread, nor read at any cost.
     """
@@ -182,7 +187,7 @@ def document_in(text: str) -> Document | None:
     except Refusal:
         raise TooCostly from None
     try:
-        document = parse_json(data)
+        document = parse_data(data)
     except (Refusal, UnicodeEncodeError):
         return None
     return document if isinstance(document, dict | list) else None

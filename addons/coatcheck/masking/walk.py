@@ -15,7 +15,15 @@ from coatcheck.masking.plain import is_plain, plain
 from coatcheck.masking.protected import NOTHING, Protected
 from coatcheck.masking.rules import REDACTED, Field, Rules
 from coatcheck.masking.schemas import with_texts
-from coatcheck.masking.strings import Span, Strings, are_in_values, document_in, is_card_sized, looks_like_json
+from coatcheck.masking.strings import (
+    Span,
+    Strings,
+    are_in_values,
+    document_in,
+    is_card_sized,
+    is_readable,
+    looks_like_json,
+)
 from coatcheck.mcp.call import Json
 from coatcheck.mcp.strict_json import dump_json
 
@@ -141,23 +149,37 @@ class Walk:
         document = self._strings.documents.get(text)
         if document is not None:
             return _written(text, document, self.node(document, self.roots, NOTHING))
-        if looks_like_json(text, self._level):
+        if not is_readable(text, self._level):
+            return self._unread(text, spans) if looks_like_json(text) or may_embed(text) else self._text(text, spans)
+        if looks_like_json(text):
             if spans and not self.roots and "\\" not in text and are_in_values(text, spans):
                 return self._text(text, spans)
             document = document_in(text)
             if document is not None:
                 return _written(text, document, self._mask_apart(document, self._hits, self._level + 1, True))
-        return self._around(text) if may_embed(text, self._level) else self._text(text, spans)
+        return self._around(text) if may_embed(text) else self._text(text, spans)
 
     def _around(self, text: str) -> str:
         """Text with JSON documents in it. No find crosses a bracket, so what stands between them is read on its own."""
         parts = []
         done = 0
         for start, end, document in embedded_in(text):
-            masked = self._mask_apart(document, self._hits, self._level + 1, True)
-            parts += [self._found_in(text[done:start]), _written(text[start:end], document, masked)]
+            piece = text[start:end]
+            if document is None:
+                written = self._unread(piece, self._rules.spans(piece))
+            else:
+                written = _written(piece, document, self._mask_apart(document, self._hits, self._level + 1, True))
+            parts += [self._found_in(text[done:start]), written]
             done = end
         return "".join([*parts, self._found_in(text[done:])])
+
+    def _unread(self, text: str, spans: list[Span]) -> str:
+        """JSON that is not read here, or not as some client may read it: all of it covered, if a field may be in it."""
+        fields = self._rules.fields_in(text) if self.roots else []
+        if not fields:
+            return self._text(text, spans)
+        self._hits[fields[0].rule] += 1
+        return self._rules.shown(text, fields[0].form, "***")
 
     def _found_in(self, text: str) -> str:
         return self._text(text, self._rules.spans(text))

@@ -3,21 +3,26 @@
 Law: what parses here parses to the same value in any language, or is refused: one encoding, no member twice
 (nor twice by case, compatibility or NUL folding), no number that changes when written again.
 Law: what is forwarded is `dump_json` of what was evaluated, never the bytes that came.
+`parse_data` is for what servers give: nobody decides by it, and names and numbers in data are what they are.
 """
 
 import json
 import re
 import unicodedata
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from itertools import accumulate
 from json.decoder import JSONDecoder
 from json.encoder import JSONEncoder
+from math import isinf
 from types import MappingProxyType
 from typing import NoReturn, cast
 
 from coatcheck.errors import INVALID_REQUEST, PARSE_ERROR, Refusal
 from coatcheck.mcp.call import Json
 
+MAX_DEPTH = 64
+"""Arrays and objects around a value."""
 MAX_DIGITS = 4000
 """Digits of one number; Python itself gives up at 4,300, other parsers round or take quadratic time."""
 
@@ -32,19 +37,31 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
-def parse_json(data: bytes, *, max_depth: int = 64) -> Json:
+def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Json:
     """The one value in `data`. `max_depth` counts arrays and objects around a value.
 
     Raises `Refusal` (400): code `PARSE_ERROR` with reason `malformed-json` or `not-utf8`; code `INVALID_REQUEST`
     with reason `too-deep`, `duplicate-member`, `twin-member`, `lone-surrogate` or `inexact-number`.
     """
+    return _parsed(data, max_depth, _read)
+
+
+def parse_data(data: bytes, *, twins_below: str | None = None) -> Json:
+    """As `parse_json`, but a number may be more precise than a double, and is read as the nearest one, as most clients
+    read it; and members of an object may differ in case or Unicode form alone: everywhere, or only in the values of
+    members named `twins_below`.
+    """
+    return _parsed(data, MAX_DEPTH, lambda text, _braces: _read_data(text, twins_below))
+
+
+def _parsed(data: bytes, max_depth: int, read: Callable[[str, int], Json]) -> Json:
     if data.startswith(_BOMS) or b"\0" in data[:4]:
         raise Refusal("not-utf8", "the body must be UTF-8 without a byte order mark", code=PARSE_ERROR)
     braces = data.count(b"{")
     if data.count(b"[") + braces > max_depth and _is_deeper(data, max_depth):
         raise _invalid("too-deep", f"arrays and objects are nested deeper than {max_depth}")
     try:
-        value = _read(data.decode(), is_small=braces <= _FEW)
+        value = read(data.decode(), braces)
     except UnicodeDecodeError as error:
         raise Refusal("not-utf8", f"the body is not UTF-8 at byte {error.start}", code=PARSE_ERROR) from None
     except json.JSONDecodeError as error:
@@ -78,10 +95,38 @@ def _is_deeper(data: bytes, depth: int) -> bool:
     return False
 
 
-def _read(text: str, *, is_small: bool) -> Json:
+def _read(text: str, braces: int) -> Json:
     """The value in `text`. Names are checked object by object, or, where that is quicker, all of them together."""
-    if is_small:
+    if braces <= _FEW:
         return _decoded(_SMALL, text)
+    value, objects = _collected(text, _float)
+    if not _are_distinct(set[str]().union(*objects)):
+        for one in objects:
+            _check_names(one)
+    return value
+
+
+def _read_data(text: str, twins_below: str | None) -> Json:
+    value, objects = _collected(text, _nearest)
+    if twins_below is not None and not _are_distinct(set[str]().union(*objects)):
+        for one in _objects_outside(value, twins_below):
+            _check_names(one)
+    return value
+
+
+def _objects_outside(value: Json, name: str) -> Iterator[dict[str, Json]]:
+    """All objects but those in the values of members with this name."""
+    todo = [value]
+    for node in todo:  # which grows meanwhile
+        if isinstance(node, list):
+            todo += node
+        elif isinstance(node, dict):
+            yield node
+            todo += [member for key, member in node.items() if key != name]
+
+
+def _collected(text: str, read_float: Callable[[str], float]) -> tuple[Json, list[dict[str, Json]]]:
+    """The value in `text`, and all objects in it. Raises `Refusal` for a member twice."""
     objects: list[dict[str, Json]] = []
 
     def keep(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
@@ -94,13 +139,10 @@ def _read(text: str, *, is_small: bool) -> Json:
     # `int` reads what `_integer` reads, only quicker, where no number is too long and none is minus zero.
     is_plain = len(text) <= MAX_DIGITS and not ("-0" in text and _MINUS_ZERO.search(text))
     read_integer = int if is_plain else _integer
-    value = _decoded(
-        JSONDecoder(object_pairs_hook=keep, parse_int=read_integer, parse_float=_float, parse_constant=_constant), text
+    decoder = JSONDecoder(
+        object_pairs_hook=keep, parse_int=read_integer, parse_float=read_float, parse_constant=_constant
     )
-    if not _are_distinct(set[str]().union(*objects)):
-        for one in objects:
-            _check_names(one)
-    return value
+    return _decoded(decoder, text), objects
 
 
 def _decoded(decoder: JSONDecoder, text: str) -> Json:
@@ -155,6 +197,13 @@ def _float(literal: str) -> float:
     written = repr(value)
     if written != literal and (written in {"inf", "-inf"} or Decimal(written) != Decimal(literal)):
         raise _invalid("inexact-number", "a number cannot be written again with the same value")
+    return value
+
+
+def _nearest(literal: str) -> float:
+    value = float(literal) if len(literal) <= MAX_DIGITS else float("inf")
+    if isinf(value):
+        raise _invalid("inexact-number", "a number is too large, or has too many digits")
     return value
 
 

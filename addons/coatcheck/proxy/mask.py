@@ -23,14 +23,22 @@ from coatcheck.mcp.legacy_sse import ENDPOINT, legacy_refused
 from coatcheck.mcp.lists import CACHED, filter_list, kept_private
 from coatcheck.mcp.size import check_size
 from coatcheck.mcp.sse import Event
-from coatcheck.mcp.strict_json import dump_json, parse_json
+from coatcheck.mcp.strict_json import dump_json
 from coatcheck.pins.books import Books
 from coatcheck.policy.decide import may_see
 from coatcheck.policy.model import Policy
 from coatcheck.proxy.inspect import LARGE
 from coatcheck.proxy.mask_around import mask_fields, mask_head
 from coatcheck.proxy.relay import Relay
-from coatcheck.proxy.stream_answer import StreamedAnswer, may_be_json, read_event, scrubbed_anew, to_answer, unreadable
+from coatcheck.proxy.stream_answer import (
+    StreamedAnswer,
+    may_be_json,
+    read_answer,
+    read_event,
+    scrubbed_anew,
+    to_answer,
+    unreadable,
+)
 
 MAX_MESSAGES = 500
 """Messages in one array: each takes its time."""
@@ -153,7 +161,7 @@ class Mask:
     def _whole_json(self, exchange: Exchange, status: int, body: bytes) -> bytes:
         try:
             check_size(body)
-            value = parse_json(body)
+            value = read_answer(body, is_mcp=exchange.is_mcp)
         except Refusal as refusal:
             what = refusal.message if refusal.reason == "too-complex" else "it is not valid JSON"
             raise unreadable("server-failed", f"the server's answer cannot be read: {what}") from None
@@ -247,7 +255,7 @@ class Mask:
         """One event with data, `text`; None to drop it."""
         written = text.encode()
         try:
-            message = read_event(written)
+            message = read_event(written, is_mcp=exchange.is_mcp)
         except Refusal:
             is_message = exchange.is_mcp and event.event in (None, "message")  # clients read no others
             if is_message or may_be_json(text):

@@ -13,7 +13,7 @@ from coatcheck.mcp.call import Json, RequestId
 from coatcheck.mcp.legacy_sse import EndpointRefused
 from coatcheck.mcp.size import check_nested, check_size
 from coatcheck.mcp.sse import Event, SseError, SseRewriter
-from coatcheck.mcp.strict_json import parse_json
+from coatcheck.mcp.strict_json import parse_data
 from coatcheck.proxy.answer import last_events
 from coatcheck.proxy.inspect import LARGE
 
@@ -82,12 +82,17 @@ def may_be_json(text: str) -> bool:
     return _JSON_BEGINS.match(text) is not None
 
 
-def read_event(data: bytes) -> Json:
+def read_answer(data: bytes, *, is_mcp: bool) -> Json:
+    """What a server says in JSON. In MCP only data may have members that look alike. Raises `Refusal`."""
+    return parse_data(data, twins_below="structuredContent" if is_mcp else None)
+
+
+def read_event(data: bytes, *, is_mcp: bool) -> Json:
     """The message of one event, refused where it would hold the event loop: nothing waits for a thread in a stream."""
     if len(data) <= LARGE:
-        return parse_json(data)
+        return read_answer(data, is_mcp=is_mcp)
     check_size(data, most=EVENT_VALUES)
-    message = parse_json(data)
+    message = read_answer(data, is_mcp=is_mcp)
     check_nested(message, most=EVENT_VALUES)
     return message
 

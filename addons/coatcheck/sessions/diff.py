@@ -14,7 +14,7 @@ from itertools import zip_longest
 from coatcheck.errors import Refusal
 from coatcheck.mcp.call import Json
 from coatcheck.mcp.sse import Event, SseError, SseRewriter
-from coatcheck.mcp.strict_json import parse_json
+from coatcheck.mcp.strict_json import parse_data
 from coatcheck.sessions.body import Body
 from coatcheck.sessions.read import Exchange, Session
 
@@ -173,7 +173,7 @@ def _final(data: Sequence[str]) -> Json | Opaque:
 
 def _parsed(content: bytes) -> Json | Opaque:
     try:
-        return parse_json(content)
+        return parse_data(content)
     except Refusal:
         return _opaque(Body.of(content))
 
