@@ -48,7 +48,8 @@ from coatcheck.proxy.legacy_sse import LegacySse
 from coatcheck.proxy.lifecycle import Gateway, Parts
 from coatcheck.proxy.limit import Limit
 from coatcheck.proxy.limit_rate import LimitRate
-from coatcheck.proxy.mask import Mask, Maskers
+from coatcheck.proxy.mask import Mask
+from coatcheck.proxy.maskers import Maskers
 from coatcheck.proxy.open_tunnel import OpenTunnel
 from coatcheck.proxy.pin import Pin
 from coatcheck.proxy.read_body import ReadBody

@@ -23,7 +23,8 @@ from coatcheck.policy.model import Policy
 from coatcheck.policy.model import Server as PolicyServer
 from coatcheck.proxy.digest import digest_of
 from coatcheck.proxy.fail_closed import FailClosed
-from coatcheck.proxy.mask import Mask, Maskers
+from coatcheck.proxy.mask import Mask
+from coatcheck.proxy.maskers import Maskers
 from coatcheck.proxy.relay import Relay
 from coatcheck.vault.bindings import Binding
 from coatcheck.vault.plan import SwapPlan, Use

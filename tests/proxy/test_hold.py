@@ -29,7 +29,7 @@ from coatcheck.proxy.authorize import decide_exchange
 from coatcheck.proxy.hold import HoldCall
 from coatcheck.proxy.inspect import inspect_flow
 from coatcheck.proxy.journaled import JournaledApprovals
-from coatcheck.proxy.mask import Maskers
+from coatcheck.proxy.maskers import Maskers
 from coatcheck.proxy.relay import Relay
 from coatcheck.proxy.release import ReleaseRequest
 from coatcheck.state import StateDirectory

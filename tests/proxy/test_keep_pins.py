@@ -19,7 +19,7 @@ from coatcheck.pins.store import PinStore
 from coatcheck.proxy import keep_pins
 from coatcheck.proxy.journaled import JournaledApprovals
 from coatcheck.proxy.keep_pins import KeepPins
-from coatcheck.proxy.mask import Maskers
+from coatcheck.proxy.maskers import Maskers
 from coatcheck.state import StateDirectory
 
 POLICY = """

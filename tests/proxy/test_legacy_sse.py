@@ -11,7 +11,7 @@ from coatcheck.mcp.correlation import Peers
 from coatcheck.mcp.legacy_sse import LegacyStream, LegacyStreams
 from coatcheck.mcp.sse import Event
 from coatcheck.proxy.legacy_sse import MOST_WAITING, LegacySse, server_of_endpoint
-from coatcheck.proxy.mask import Maskers
+from coatcheck.proxy.maskers import Maskers
 
 POLICY = """
 servers:

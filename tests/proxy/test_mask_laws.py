@@ -16,7 +16,8 @@ from coatcheck.mcp.call import Call
 from coatcheck.mcp.inspect import Inspected
 from coatcheck.mcp.pins import Pin, define
 from coatcheck.pins.books import Books
-from coatcheck.proxy.mask import Mask, Maskers
+from coatcheck.proxy.mask import Mask
+from coatcheck.proxy.maskers import Maskers
 from coatcheck.proxy.relay import Relay
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

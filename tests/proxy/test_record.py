@@ -12,7 +12,7 @@ from coatcheck.control.metrics import Metrics
 from coatcheck.exchange import Digest, Release
 from coatcheck.journal.read import last_records
 from coatcheck.journal.writer import JournalWriter
-from coatcheck.proxy.mask import Maskers
+from coatcheck.proxy.maskers import Maskers
 from coatcheck.proxy.record import Record
 from coatcheck.sessions.recorder import SessionRecorder
 

@@ -12,7 +12,7 @@ from coatcheck.mcp.call import Json
 from coatcheck.policy.decide import decide
 from coatcheck.policy.decision import Allow, Decision, Deny
 from coatcheck.policy.explain import shadow_decision
-from coatcheck.proxy.relay import is_stateless
+from coatcheck.proxy.peers import is_stateless
 
 _REASONS = {"rule": "policy-denied", "no-rule": "policy-denied"}
 

@@ -32,7 +32,7 @@ from coatcheck.proxy.digest import digest_of
 from coatcheck.proxy.held import Held, is_as_shown, let_go
 from coatcheck.proxy.inspect import LARGE
 from coatcheck.proxy.journaled import JournaledApprovals
-from coatcheck.proxy.mask import Maskers
+from coatcheck.proxy.maskers import Maskers
 from coatcheck.proxy.question import body_of, question_of
 from coatcheck.proxy.relay import SESSION, Relay
 

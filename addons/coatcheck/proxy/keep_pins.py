@@ -24,7 +24,7 @@ from coatcheck.pins.books import Books
 from coatcheck.pins.store import PinStore
 from coatcheck.policy.model import Server
 from coatcheck.proxy.journaled import JournaledApprovals
-from coatcheck.proxy.mask import Maskers
+from coatcheck.proxy.maskers import Maskers
 
 logger = logging.getLogger("coatcheck")
 

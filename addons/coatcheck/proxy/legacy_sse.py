@@ -27,9 +27,9 @@ from coatcheck.policy.globs import path_is_canonical
 from coatcheck.policy.model import Policy, Server
 from coatcheck.policy.servers import server_for, servers_at
 from coatcheck.proxy.answer import accepted
-from coatcheck.proxy.mask import Maskers
+from coatcheck.proxy.maskers import Maskers
+from coatcheck.proxy.peers import peers_of
 from coatcheck.proxy.put_on_stream import put_on_stream
-from coatcheck.proxy.relay import peers_of
 
 MOST_WAITING = 1024 * 1024
 """Bytes that a client may leave on a stream before what it is told there ends the stream."""

@@ -16,7 +16,7 @@ from coatcheck.errors import Refusal
 from coatcheck.exchange import Exchange, Exchanges
 from coatcheck.http.headers import without
 from coatcheck.http.media_type import is_scannable, is_utf8, media_type
-from coatcheck.masking.masker import MAX_PLACES, Masker
+from coatcheck.masking.masker import MAX_PLACES
 from coatcheck.masking.strings import TooCostly
 from coatcheck.mcp.call import Json
 from coatcheck.mcp.legacy_sse import ENDPOINT, legacy_refused
@@ -26,9 +26,9 @@ from coatcheck.mcp.sse import Event
 from coatcheck.mcp.strict_json import dump_json
 from coatcheck.pins.books import Books
 from coatcheck.policy.decide import may_see
-from coatcheck.policy.model import Policy
 from coatcheck.proxy.inspect import LARGE
 from coatcheck.proxy.mask_around import mask_fields, mask_head
+from coatcheck.proxy.maskers import Maskers
 from coatcheck.proxy.relay import Relay
 from coatcheck.proxy.stream_answer import (
     StreamedAnswer,
@@ -45,22 +45,6 @@ MAX_MESSAGES = 500
 EVENT_PLACES = 5_000
 """Places of one event that detectors may have to look at."""
 LISTS = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list"})
-
-
-class Maskers:
-    """One `Masker` per server and policy, made once."""
-
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-        self._made: dict[tuple[str, str], Masker] = {}
-
-    def get(self, policy: Policy, server: str) -> Masker:
-        """The masker for answers of this server."""
-        made = self._made.get((policy.sha256, server))
-        if made is None:
-            made = Masker([rule for rule in policy.masks if rule.server == server], key=self._key)
-            self._made[policy.sha256, server] = made
-        return made
 
 
 type BeginStream = Callable[[ReferenceType[http.HTTPFlow], Exchange, Event], Event]

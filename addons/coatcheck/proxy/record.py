@@ -30,7 +30,7 @@ from coatcheck.policy.decision import Allow, Decision, Hold
 from coatcheck.policy.model import Policy
 from coatcheck.proxy.hang_up import TIMED_OUT
 from coatcheck.proxy.inspect import LARGE
-from coatcheck.proxy.mask import Maskers
+from coatcheck.proxy.maskers import Maskers
 from coatcheck.sessions.recorder import SessionKey, SessionRecorder
 
 logger = logging.getLogger("coatcheck")

@@ -18,17 +18,18 @@ from coatcheck.errors import INVALID_REQUEST, SERVER_FAILED, Refusal
 from coatcheck.exchange import Exchange
 from coatcheck.mcp.answers import error_message
 from coatcheck.mcp.call import Call, Json
-from coatcheck.mcp.correlation import AskedOfClient, Correlation, Opened, Peers
+from coatcheck.mcp.correlation import AskedOfClient, Correlation, Opened
 from coatcheck.mcp.inspect import Inspected, inspect_post, settle_answers
 from coatcheck.mcp.legacy_sse import LegacyStreams
 from coatcheck.mcp.lists import LISTS
-from coatcheck.mcp.methods import FIRST_STATELESS, VERSIONS
+from coatcheck.mcp.methods import VERSIONS
 from coatcheck.mcp.request_ids import is_request_id
 from coatcheck.mcp.rounds import Rounds
 from coatcheck.mcp.spelling import has_twins
 from coatcheck.mcp.tasks import TaskOrigin, Tasks, filter_tasks, made_task
 from coatcheck.policy.asked import NAMED
 from coatcheck.policy.decide import may_ask, may_see
+from coatcheck.proxy.peers import is_stateless, opened_in, peers_of
 from coatcheck.proxy.refuse_ask import is_askable, name_of, refused_ask
 
 SESSION = "mcp-session-id"
@@ -143,7 +144,7 @@ class Relay:
         elif used is not None and (status == 404 or (method == "DELETE" and status < 300)):
             self._known.end(peers_of(exchange), used)
         if is_stream and exchange.conversation is not None:
-            for opened in _opened(exchange):
+            for opened in opened_in(exchange):
                 exchange.conversation.open_request(opened)
                 exchange.opened += (opened,)
 
@@ -185,7 +186,7 @@ class Relay:
         found = message.get("id")
         if not is_request_id(found):
             return None
-        own = _opened(exchange)
+        own = opened_in(exchange)
         for opened in own or exchange.opened:
             if str(opened.id) == str(found):  # clients take 1 and "1" for the same
                 return opened
@@ -286,29 +287,6 @@ class Relay:
         if refusal is not None:
             self.on_denied(exchange, refusal, name_of(method))
         return None if exchange.observes and is_askable(method) else refusal
-
-
-def is_stateless(exchange: Exchange) -> bool:
-    """Whether the request is of a version without sessions."""
-    claimed = exchange.headers.get("mcp-protocol-version")
-    return claimed is not None and claimed >= FIRST_STATELESS and claimed in VERSIONS
-
-
-def peers_of(exchange: Exchange) -> Peers:
-    """Who speaks with which server, once that is known."""
-    assert exchange.caller is not None
-    assert exchange.server is not None
-    caller = exchange.caller
-    return Peers(caller.name, caller.issuer, caller.subject, exchange.server.name)
-
-
-def _opened(exchange: Exchange) -> tuple[Opened, ...]:
-    """The requests of this exchange that are answered by their ids."""
-    return tuple(
-        Opened(call.id, call.method, call.name if call.method == "tools/call" else None, exchange.id)
-        for call in exchange.calls
-        if call.id is not None
-    )
 
 
 def _server_failed(message: str) -> Refusal:
