@@ -177,7 +177,7 @@ def test_no_vote_is_lost_in_a_race(state, store, ask_for, vote_of, now):
         assert found.state == "approved"
 
 
-@pytest.mark.parametrize("state_", ["expired", "withdrawn", "orphaned"])
+@pytest.mark.parametrize("state_", ["expired", "withdrawn"])
 def test_a_pending_approval_can_be_settled_once(store, asked, vote_of, now, state_):
     assert store.settle(asked, state_, now=now + MINUTE)
     assert not store.settle(asked, "withdrawn", now=now)
@@ -190,24 +190,6 @@ def test_what_is_decided_cannot_be_settled(store, asked, vote_of, now):
     store.vote(asked, vote_of("ada"), now=now)
     assert not store.settle(asked, "withdrawn", now=now)
     assert store.get(asked).state == "approved"
-
-
-def test_a_restart_orphans_what_was_pending_and_nothing_else(store, ask_for, vote_of, now):
-    waiting, decided = (store.ask(ask_for(), now=now, expires=QUARTER).id for _ in range(2))
-    store.vote(decided, vote_of("ada"), now=now)
-    assert store.orphan_all(now=now) == 1
-    assert store.orphan_all(now=now) == 0
-    assert (store.get(waiting).state, store.get(decided).state) == ("orphaned", "approved")
-    with pytest.raises(ApprovalError, match="already decided"):
-        store.vote(waiting, vote_of("ada"), now=now)
-
-
-def test_a_gateway_orphans_its_own_alone(engine, ask_for, now):
-    one, two = (ApprovalStore(engine, gateway=name) for name in ("one", "two"))
-    asked = one.ask(ask_for(), now=now, expires=QUARTER).id
-    assert two.orphan_all(now=now) == 0
-    assert two.get(asked).state == "pending"
-    assert one.orphan_all(now=now) == 1
 
 
 def test_lists_are_in_order(store, ask_for, vote_of, now):
@@ -258,7 +240,6 @@ def test_a_closed_approval_is_not_joined(store, ask_for, vote_of, now):
         close_by_deny,
         close_by_use,
         lambda approval_id: store.settle(approval_id, "withdrawn", now=now),
-        lambda _approval_id: store.orphan_all(now=now),
     ):
         approval, is_new = store.find_or_ask(ask_for(), now=now, expires=QUARTER)
         assert is_new

@@ -151,7 +151,7 @@ SHOWN_ELSEWHERE: dict[str, tuple[str, ...]] = {
     ),
     "APPR-19": (
         "tests/e2e/test_signals.py::test_sigterm_answers_a_held_call_and_sends_nothing",
-        "tests/approvals/test_store.py::test_a_restart_orphans_what_was_pending_and_nothing_else",
+        "tests/e2e/test_signals.py::test_a_pending_approval_survives_a_restart_and_permits_the_same_call_once",
     ),
     "APPR-20": (
         "tests/e2e/test_kill_points.py::test_a_gateway_killed_there_never_lets_a_call_run_twice_or_unrecorded",

@@ -13,8 +13,8 @@ from typing import Literal
 from coatcheck.errors import CoatcheckError
 from coatcheck.mcp.call import Json
 
-type ApprovalState = Literal["pending", "approved", "denied", "expired", "withdrawn", "orphaned", "used"]
-"""`withdrawn`: the client left; `orphaned`: the gateway that held the call is gone."""
+type ApprovalState = Literal["pending", "approved", "denied", "expired", "withdrawn", "used"]
+"""`withdrawn`: the client left."""
 type Verdict = Literal["approve", "deny"]
 
 MAX_ARGUMENTS = 16 * 1024

@@ -22,7 +22,6 @@ class _Told:
     retryable: bool = False
 
 
-_WITHDRAWN = _Told("approval-withdrawn", "the question was withdrawn", APPROVAL_DENIED)
 _USED = _Told("approval-used", "this approval was used by an earlier request", APPROVAL_DENIED)
 _BY_STATE: dict[ApprovalState, _Told] = {
     "pending": _Told("approval-pending", "waiting for a reviewer", APPROVAL_PENDING, retryable=True),
@@ -30,8 +29,7 @@ _BY_STATE: dict[ApprovalState, _Told] = {
     "expired": _Told("approval-expired", "no reviewer decided in time", APPROVAL_EXPIRED),
     "used": _USED,
     "approved": _USED,  # approved, but another request of the same call was first
-    "withdrawn": _WITHDRAWN,
-    "orphaned": _WITHDRAWN,
+    "withdrawn": _Told("approval-withdrawn", "the question was withdrawn", APPROVAL_DENIED),
 }
 
 

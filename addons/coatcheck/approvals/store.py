@@ -52,7 +52,7 @@ def _no_record(_approval: Approval) -> None:
 class ApprovalStore:
     """The approvals of one database. Synchronous: call it off the event loop.
 
-    `gateway` names this gateway where several share the database, so that `orphan_all` leaves the others' alone.
+    `gateway` names this gateway in what it asks, where several share the database.
     Every method raises `ApprovalError("not reachable")` where the database fails; making one raises `StateError` where
     its tables are of a newer format.
     """
@@ -164,7 +164,7 @@ class ApprovalStore:
     def settle(
         self,
         approval_id: str,
-        state: Literal["expired", "withdrawn", "orphaned"],
+        state: Literal["expired", "withdrawn"],
         *,
         now: datetime,
         record: Record = _no_record,
@@ -186,17 +186,6 @@ class ApprovalStore:
             changed = select(approvals).where(approvals.c.id == approval_id)
             record(_approval(connection.execute(changed).mappings().one()))
             return True
-
-    def orphan_all(self, *, now: datetime) -> int:
-        """At start-up: what this gateway's last life left pending has no client any more. Returns how many."""
-        change = (
-            update(approvals)
-            .where(approvals.c.gateway == self._gateway)
-            .where(approvals.c.state == "pending")
-            .values(state="orphaned", decided_at=now, open_key=None)
-        )
-        with self._transaction() as connection:
-            return connection.execute(change).rowcount
 
     def _insert(self, connection: Connection, approval: Approval, *, open_key: str | None) -> None:
         row = {

@@ -48,7 +48,7 @@ RUN_CLAIMS = (
 """The claims that tell one run from another; those a token has are recorded."""
 
 type OutcomeName = Literal["answered", "refused", "server-failed", "client-left", "fault"]
-type ApprovalEvent = Literal["asked", "voted", "approved", "denied", "expired", "withdrawn", "orphaned", "used"]
+type ApprovalEvent = Literal["asked", "voted", "approved", "denied", "expired", "withdrawn", "used"]
 type PinEvent = Literal["first-seen", "changed", "as-pinned", "look-alike", "accepted", "pinned", "forgotten"]
 type LifecycleEvent = Literal["started", "stopped", "policy-loaded", "policy-refused", "recording-lost"]
 

@@ -31,7 +31,7 @@ logger = logging.getLogger("coatcheck")
 POLL_SECONDS = 2.0
 ASK_FOR = timedelta(days=7)
 """How long a question about a changed tool may be answered; then it is asked anew."""
-_ENDED = frozenset({"expired", "withdrawn", "orphaned"})
+_ENDED = frozenset({"expired", "withdrawn"})
 
 
 class KeepPins:
