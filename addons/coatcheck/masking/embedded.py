@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from coatcheck.masking.strings import Document, document_in
+from coatcheck.masking.strings import MAX_TEXT_JSON, Document, document_in
 
 type Embedded = tuple[int, int, Document | None]
 """Where a document starts and ends in a text, and what it says; None where that depends on who reads it."""
@@ -22,8 +22,8 @@ _READ = json.JSONDecoder()
 
 
 def may_embed(text: str) -> bool:
-    """Whether an object, or an array of objects at the start of a line, may stand in `text`."""
-    return "{" in text and _START.search(text) is not None
+    """Whether an object, or an array of objects at the start of a line, may stand in `text`; a long one is not read."""
+    return "{" in text and (len(text) > MAX_TEXT_JSON or _START.search(text) is not None)
 
 
 def embedded_in(text: str) -> Iterator[Embedded]:

@@ -168,7 +168,7 @@ def is_readable(text: str, level: int) -> bool:
 
 def looks_like_json(text: str) -> bool:
     """Whether a string may be an object or array; most are told apart by their first character."""
-    if text[:1] not in _JSON_STARTS or not text:
+    if text[:1] not in _JSON_STARTS or not text or len(text) > MAX_TEXT_JSON:
         return False
     return _JSON_START.match(text) is not None and text.rstrip(" \t\r\n")[-1] in "]}"
 

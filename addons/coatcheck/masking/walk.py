@@ -150,7 +150,7 @@ class Walk:
         if document is not None:
             return _written(text, document, self.node(document, self.roots, NOTHING))
         if not is_readable(text, self._level):
-            return self._unread(text, spans) if looks_like_json(text) or may_embed(text) else self._text(text, spans)
+            return self._unread(text, spans) if may_embed(text) or looks_like_json(text) else self._text(text, spans)
         if looks_like_json(text):
             if spans and not self.roots and "\\" not in text and are_in_values(text, spans):
                 return self._text(text, spans)
