@@ -8,7 +8,7 @@ from coatcheck.mcp.call import Call
 from coatcheck.policy.conditions import compile_condition
 from coatcheck.policy.decide import decide, knows, may_see
 from coatcheck.policy.decision import Allow, Deny, Hold
-from coatcheck.policy.model import HttpPattern, Policy, Rule, RuleId, Server
+from coatcheck.policy.model import HttpPattern, Policy, Rate, Rule, RuleId, Server
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SHOP = Server("shop", "https://shop.example/mcp", "https", "shop.example", 443, "/mcp")
@@ -311,3 +311,33 @@ def test_a_caller_is_known_where_a_rule_permits_it_something():
     assert not knows(rules, CI, OTHER)
     assert not knows(rules, ETL, SHOP)
     assert knows(rules, ETL, OTHER)
+
+
+@pytest.mark.parametrize(
+    ("what", "call"),
+    [
+        ({"http": (HttpPattern("DELETE", "/items/*"),)}, Call("http", "DELETE", "/items/1")),
+        ({"http": (HttpPattern("DELETE", "/items/*"),)}, Call("http", "DELETE", "/items/1/")),
+        ({"http": (HttpPattern("DELETE", "/items/*"),)}, Call("http", "DELETE", "/items;v=1/1")),
+        ({"http": (HttpPattern("DELETE", "/items/*"),)}, Call("http", "DELETE", "/items/a%2Fb")),
+        ({"http": (HttpPattern("GET", "/dump"),)}, Call("http", "HEAD", "/dump")),
+        ({"resources": ("db://prod/*",)}, read("db://prod/a%2Fb")),
+        ({"methods": ("tools/*",)}, tool("get")),
+    ],
+    ids=lambda value: value.name if isinstance(value, Call) else "",
+)
+def test_an_approval_is_asked_for_however_a_call_is_spelt_that_another_rule_allows(what, call):
+    asks = rule("asks", "approve", **what)
+    everything = {"tools": ("*",), "resources": ("db://**",), "http": (HttpPattern("*", "/**"),)}
+    allows = rule("allows", **everything, limit=Rate(1, timedelta(minutes=1)))
+    assert decided([allows], call) == Allow(("allows",), ("allows",))
+    held = decided([allows, asks], call)
+    assert isinstance(held, Hold)
+    assert (held.rules, set(held.counted)) == (("asks",), {"asks", "allows"})
+
+
+def test_what_is_approved_is_permitted_only_as_it_is_spelt():
+    asks = rule("asks", "approve", http=(HttpPattern("DELETE", "/items/*"),), methods=("tools/*",))
+    assert isinstance(decided([asks], Call("http", "DELETE", "/items/1")), Hold)
+    for call in (Call("http", "DELETE", "/items/1/"), tool("get")):
+        assert decided([asks], call).reason == "no-rule"

@@ -228,3 +228,16 @@ def test_what_is_not_denied_either_way_has_the_same_rules_and_reviewers(policies
     before, after = (decide(one, caller, SERVERS["shop"], [call], now=NOW) for one in policies)
     if not isinstance(after, Deny):
         assert after == before
+
+
+@given(NARROW, WIDE, CALLERS, CALLS)
+@settings(max_examples=300, deadline=None)
+def test_nothing_that_a_deny_would_stop_goes_unapproved_where_it_approves_instead(one, wide, caller, call):
+    """However it is spelt: `/items/1/` for `/items/1`, a tool by `methods: ["tools/*"]`."""
+    all_of_it = replace(wide, id=RuleId("all"), who=("any",), server="shop", effect="allow", shadow=False)
+    stopped, asked = (
+        decide(policy([all_of_it, replace(one, effect=effect)]), caller, SERVERS["shop"], [call], now=NOW)
+        for effect in ("deny", "approve")
+    )
+    is_handshake = isinstance(asked, Allow) and not asked.rules  # which waits for nobody
+    assert isinstance(asked, Allow) is (isinstance(stopped, Allow) or is_handshake)

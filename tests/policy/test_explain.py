@@ -6,6 +6,7 @@ from coatcheck.mcp.call import Call
 from coatcheck.policy.decide import decide
 from coatcheck.policy.decision import Allow, Deny, Hold
 from coatcheck.policy.explain import as_caller, explain, shadow_decision, shadows, with_shadows
+from coatcheck.policy.who import who_may
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 MERGE = Call("mcp", "tools/call", "merge_pull_request", {"owner": "acme", "repo": "shop"})
@@ -36,6 +37,19 @@ def test_each_rule_says_the_first_thing_that_does_not_match(draft):
     }
     caller = as_caller(policy, "shop-ci")
     assert [one.rule for one in shadows(policy, caller, policy.servers["github"], MERGE, now=NOW)] == ["watch"]
+
+
+def test_an_approval_that_holds_what_another_rule_permits_says_so(draft):
+    rules = """\
+  - {id: all, who: [any], server: prices, http: ["* /v2/**"], effect: allow}
+  - {id: asks, who: [any], server: prices, http: ["GET /v2/a"], effect: approve, reviewers: [sre]}
+"""
+    policy = draft.load(draft.edited("masks:\n", rules + "masks:\n"))
+    found = told(policy, Call("http", "GET", "/v2/a/"), server="prices")
+    assert (found["asks"].matched, found["asks"].why) == (True, "holds it where another rule permits it")
+    assert told(policy, Call("http", "GET", "/v2/a"), server="prices")["asks"].why == "matches"
+    may = who_may(policy, policy.servers["prices"], Call("http", "GET", "/v2/a/"), now=NOW)
+    assert [(one.caller, one.effect, one.rules) for one in may] == [("shop-ci", "approve", ("all", "asks"))]
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def _matching(policy: Policy, server: Server, calls: Iterable[Call]) -> Iterator
     """The rules that name what is asked for, whoever asks and whatever their conditions."""
     rules = index_of(policy).on(server)
     for what in map(asked, calls):
-        for one, test in (*rules.denying(what.aspect), *rules.permitting_for(what.aspect)):
+        for one, test in (*rules.denying(what.aspect), *rules.holding(what.aspect), *rules.permitting_for(what.aspect)):
             if test(what):
                 yield one
 

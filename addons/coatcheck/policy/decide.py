@@ -2,6 +2,8 @@
 
 Law: what no rule permits is denied.
 Law: the strictest matching rule wins (deny > approve > allow), whatever the order of rules.
+Law: what an approve rule holds, no other spelling of it gets past: it matches as widely as a deny does what another
+rule permits, and permits itself what it spells alone.
 Law: a condition that cannot be evaluated denies, whatever its rule's effect.
 Law: what `may_see` hides, `decide` denies for every argument.
 """
@@ -107,10 +109,11 @@ def _decide_one(rules: ServerRules, caller: Caller, server: Server, call: Call, 
     denies = [rule for rule in _matching(rules.denying(what.aspect), caller, what) if conditions.hold(rule)]
     if denies:
         return _denied_by(denies, caller, server, what)
-    if what.is_handshake:
-        permits: list[Rule] = []
-    else:
-        permits = [rule for rule in _matching(rules.permitting_for(what.aspect), caller, what) if conditions.hold(rule)]
+    permits: list[Rule] = []
+    approvals: list[Rule] = []
+    if not what.is_handshake:
+        approvals = [rule for rule in _matching(rules.holding(what.aspect), caller, what) if conditions.hold(rule)]
+        permits = _permits(rules, caller, what, approvals, conditions)
     if conditions.broken:
         first, why = conditions.broken[0]
         ids = tuple(sorted(rule for rule, _ in conditions.broken))
@@ -119,11 +122,19 @@ def _decide_one(rules: ServerRules, caller: Caller, server: Server, call: Call, 
         return Allow()
     if not permits:
         return _unpermitted(caller, server, what)
-    approvals = [rule for rule in permits if rule.effect == "approve"]
+    if approvals:  # which are no way around the limit of a rule that allows
+        return replace(held_by(approvals), counted=tuple(sorted({rule.id for rule in (*permits, *approvals)})))
     ids = tuple(rule.id for rule in permits)
-    if approvals:
-        return replace(held_by(approvals), counted=ids)  # an approval is no way around the limit of a rule that allows
     return Allow(ids, ids)
+
+
+def _permits(
+    rules: ServerRules, caller: Caller, what: Asked, approvals: list[Rule], conditions: _Conditions
+) -> list[Rule]:
+    """The rules that permit it: of those that approve, whose conditions were asked before, some of `approvals`."""
+    found = _matching(rules.permitting_for(what.aspect), caller, what)
+    held = {rule.id for rule in approvals}
+    return [rule for rule in found if (rule.id in held if rule.effect == "approve" else conditions.hold(rule))]
 
 
 def _denied_by(denies: list[Rule], caller: Caller, server: Server, what: Asked) -> Deny:

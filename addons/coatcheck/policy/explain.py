@@ -100,11 +100,12 @@ def _explain_rule(
     why = _first_mismatch(compiled, caller, server, what)
     matched = why is None
     if why is None:
-        why = "matches"
+        is_spelt = what.aspect in compiled.tests and compiled.tests[what.aspect](what)
+        why = "matches" if is_spelt else "holds it where another rule permits it"
         if rule.when is not None:
             try:
                 matched = rule.when.holds(given)
-                why = "matches, and its condition is true" if matched else "its condition is false"
+                why = f"{why}, and its condition is true" if matched else "its condition is false"
             except ConditionError as error:
                 why = f"its condition could not be checked: {error}"
         if matched and rule.shadow:
@@ -118,7 +119,7 @@ def _first_mismatch(compiled: Compiled, caller: Caller, server: Server, what: As
         return f"it is on {rule.server}, not {server.name}"
     if not compiled.is_for(caller):
         return f"it is for {', '.join(rule.who)}"
-    test = compiled.tests.get(what.aspect)
+    test = (compiled.holds or compiled.tests).get(what.aspect)
     if test is None:
         return f"it names no {what.aspect}"
     if test(what):

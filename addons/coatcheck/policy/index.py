@@ -21,13 +21,16 @@ _KEPT = "_index"
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """One rule: `tests` says, for each aspect it can match, whether what is asked for matches."""
+    """One rule: `tests` says, for each aspect it can match, whether what is asked for matches; `holds` of an approve
+    rule the same, as widely as a deny: what it holds where another rule permits it.
+    """
 
     rule: Rule
     anyone: bool
     names: frozenset[str]
     groups: frozenset[str]
     tests: Mapping[Aspect, Test]
+    holds: Mapping[Aspect, Test]
 
     def is_for(self, caller: Caller) -> bool:
         """Whether its `who` names the caller, by name or by group."""
@@ -45,6 +48,7 @@ class ServerRules:
     permitting: tuple[Compiled, ...] = ()
     denies: Mapping[Aspect, tuple[Ready, ...]] | None = None
     permits: Mapping[Aspect, tuple[Ready, ...]] | None = None
+    holds: Mapping[Aspect, tuple[Ready, ...]] | None = None
     has_shadows: bool = False
     speaks_mcp: bool = True
     """Whether some rule names tools, resources, prompts or methods, or none names http."""
@@ -56,6 +60,10 @@ class ServerRules:
     def permitting_for(self, aspect: Aspect) -> tuple[Ready, ...]:
         """Allow and approve rules that can match this aspect."""
         return self.permits.get(aspect, ()) if self.permits else ()
+
+    def holding(self, aspect: Aspect) -> tuple[Ready, ...]:
+        """Approve rules that can hold what is permitted in this aspect."""
+        return self.holds.get(aspect, ()) if self.holds else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,30 +87,36 @@ def index_of(policy: Policy) -> PolicyIndex:
 
 
 def compile_rule(rule: Rule) -> Compiled:
-    """A rule with its patterns compiled. Denies match more widely than the rest (`globs`)."""
-    deny = rule.effect == "deny"
-    tests: dict[Aspect, Test] = {}
-    if rule.tools:
-        tests["tools"] = _by_name(name_test(rule.tools, deny=deny))
-    if rule.prompts:
-        tests["prompts"] = _by_name(name_test(rule.prompts, deny=deny))
-    if rule.resources:
-        tests["resources"] = _by_name(uri_test(rule.resources, deny=deny))
-    if rule.http:
-        tests["http"] = _by_path(path_test(rule.http, deny=deny))
-    if rule.methods:
-        methods = _by_method(name_test(rule.methods, deny=deny, methods=True))
-        tests["methods"] = methods
-        if deny:  # `methods: ["tools/*"]` denies calling tools too; to permit a tool, it must be named
-            for aspect in ("tools", "prompts", "resources"):
-                tests[aspect] = _either(tests[aspect], methods) if aspect in tests else methods
+    """A rule with its patterns compiled. Denies match more widely than what permits (`globs`), and so does what holds
+    where another rule permits: a call is not let go without its approval for being spelt otherwise.
+    """
     return Compiled(
         rule,
         "any" in rule.who,
         frozenset(who for who in rule.who if who != "any" and not who.startswith("group:")),
         frozenset(who.removeprefix("group:") for who in rule.who if who.startswith("group:")),
-        tests,
+        _tests(rule, wide=rule.effect == "deny"),
+        _tests(rule, wide=True) if rule.effect == "approve" else {},
     )
+
+
+def _tests(rule: Rule, *, wide: bool) -> dict[Aspect, Test]:
+    tests: dict[Aspect, Test] = {}
+    if rule.tools:
+        tests["tools"] = _by_name(name_test(rule.tools, deny=wide))
+    if rule.prompts:
+        tests["prompts"] = _by_name(name_test(rule.prompts, deny=wide))
+    if rule.resources:
+        tests["resources"] = _by_name(uri_test(rule.resources, deny=wide))
+    if rule.http:
+        tests["http"] = _by_path(path_test(rule.http, deny=wide))
+    if rule.methods:
+        methods = _by_method(name_test(rule.methods, deny=wide, methods=True))
+        tests["methods"] = methods
+        if wide:  # `methods: ["tools/*"]` denies calling tools too; to permit a tool, it must be named
+            for aspect in ("tools", "prompts", "resources"):
+                tests[aspect] = _either(tests[aspect], methods) if aspect in tests else methods
+    return tests
 
 
 def _build(policy: Policy) -> PolicyIndex:
@@ -127,6 +141,7 @@ def _server_rules(rules: Iterable[Compiled]) -> ServerRules:
         tuple(permits),
         _by_aspect(denies),
         _by_aspect(permits),
+        {aspect: tuple((rule, rule.holds[aspect]) for rule in permits if aspect in rule.holds) for aspect in ASPECTS},
         has_shadows,
         _speak_mcp(rule.rule for rule in every),
     )

@@ -75,7 +75,8 @@ def _access(caller: Caller, rules: ServerRules, what: Asked) -> Access | None:
     permits = [one.rule for one, test in rules.permitting_for(what.aspect) if one.is_for(caller) and test(what)]
     if not permits:
         return None
-    approvals = [rule for rule in permits if rule.effect == "approve"]
+    approvals = [one.rule for one, test in rules.holding(what.aspect) if one.is_for(caller) and test(what)]
+    permits += [rule for rule in approvals if rule not in permits]
     return Access(
         caller.name,
         "approve" if approvals else "allow",
