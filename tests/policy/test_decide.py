@@ -137,6 +137,25 @@ def test_a_batch_takes_the_strictest_of_its_calls():
     assert batch("get", "delete", "merge").reason == "no-rule"
 
 
+def test_a_batch_is_approved_only_by_who_may_approve_each_of_its_calls():
+    rules = policy(
+        rule("restarts", "approve", tools=("restart",), reviewers=("desk", "sre"), expires=timedelta(minutes=1)),
+        rule("drops", "approve", tools=("drop",), reviewers=("dba", "sre")),
+        rule("wipes", "approve", tools=("wipe",), reviewers=("dba",)),
+    )
+
+    def batch(*names):
+        return decide(rules, CI, SHOP, [tool(name) for name in names], now=NOW)
+
+    assert batch("restart").reviewers == ("desk", "sre")
+    assert batch("drop", "restart") == Hold(("drops", "restarts"), ("sre",), 1, timedelta(minutes=1))
+    assert batch("drop", "wipe").reviewers == ("dba",)
+    assert (batch("restart", "wipe").reason, batch("restart", "wipe").rules) == (
+        "no-common-reviewer",
+        ("restarts", "wipes"),
+    )
+
+
 def test_every_rule_that_permits_a_call_counts_it_once_for_each_call():
     rules = [rule("reads", tools=("get_*",)), rule("all", tools=("*",)), rule("asks", "approve", tools=("pay",))]
     assert decided(rules, tool("pay")).counted == ("all", "asks")  # an approval is no way around the limit of `all`

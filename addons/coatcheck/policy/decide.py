@@ -158,7 +158,10 @@ def held_by(approvals: Sequence[Rule]) -> Hold:
 
 
 def _strictest(decisions: list[Decision]) -> Decision:
-    """Of a batch: the first deny; else the most demanding hold, with the rules of all; else all allowed."""
+    """Of a batch: the first deny; else the most demanding hold, with the rules of all; else all allowed.
+
+    Whoever decides a hold may decide each of its calls: a caller cannot choose its reviewers by what it sends beside.
+    """
     holds: list[Hold] = []
     rules: dict[RuleId, None] = {}
     counted: list[RuleId] = []
@@ -178,7 +181,10 @@ def _strictest(decisions: list[Decision]) -> Decision:
         return Allow(tuple(sorted(rules)), tuple(counted))
     asking = min(holds, key=lambda hold: (-hold.quorum, hold.expires, hold.rules))
     ids = tuple(sorted({rule for hold in holds for rule in hold.rules}))
-    return Hold(ids, asking.reviewers, asking.quorum, asking.expires, asking.message, tuple(counted))
+    reviewers = tuple(name for name in asking.reviewers if all(name in hold.reviewers for hold in holds))
+    if not reviewers:
+        return Deny("no-common-reviewer", "nobody may approve all that this asks for: ask for it one by one", ids)
+    return Hold(ids, reviewers, asking.quorum, asking.expires, asking.message, tuple(counted))
 
 
 def _may_see_template(rules: ServerRules, caller: Caller, template: str) -> bool:

@@ -32,7 +32,9 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The request is refused. `reason`: `rule`, `no-rule`, `unknown-method` or `condition-error`."""
+    """The request is refused. `reason`: `rule`, `no-rule`, `unknown-method`, `condition-error` or
+    `no-common-reviewer`.
+    """
 
     reason: str
     message: str
