@@ -109,10 +109,12 @@ class Desk:
         path.write_text(text)
         return load_policy(path, secrets=frozenset())
 
-    def flow(self, body: bytes) -> http.HTTPFlow:
+    def flow(self, body: bytes, query: str = "") -> http.HTTPFlow:
         """A request that was inspected and decided."""
         flow = tflow.tflow()
-        flow.request = http.Request.make("POST", "http://shop.test/mcp", body, {"content-type": "application/json"})
+        flow.request = http.Request.make(
+            "POST", f"http://shop.test/mcp{query}", body, {"content-type": "application/json"}
+        )
         flow.client_conn.state = ConnectionState.OPEN
         flow.live = True
         exchange = self.exchanges[flow] = Exchange(ExchangeId("x-1"), self.live.policy, 0.0)
@@ -275,6 +277,22 @@ async def test_all_that_an_mcp_call_asks_for_is_shown(desk) -> None:
     await desk.held(desk.flow(json.dumps(body).encode()))
     (approval,) = desk.approvals.pending()
     assert json.loads(approval.question.arguments) == params
+
+
+async def test_the_query_of_an_mcp_servers_url_is_shown_and_an_approval_is_for_no_other(desk) -> None:
+    """Servers choose by it what a call is about: `?project_ref=…&read_only=true`."""
+    first = desk.flow(call(order="A-1"), "?project=staging&token=canary")
+    task = await desk.held(first)
+    (approval,) = desk.approvals.pending()
+    shown = {"query": "project=staging&token=***", "asked": {"order": "A-1"}}
+    assert json.loads(approval.question.arguments) == shown
+    others = [await desk.held(desk.flow(call(order="A-1"), query)) for query in ("?project=production", "")]
+    assert len(desk.approvals.pending()) == 3
+    await desk.vote(first)
+    await asyncio.wait_for(task, 5)
+    assert not any(other.done() for other in others)
+    for other in others:
+        other.cancel()
 
 
 async def test_the_body_of_a_plain_http_call_is_shown_masked_and_an_approval_is_for_no_other(desk) -> None:

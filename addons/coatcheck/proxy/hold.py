@@ -89,7 +89,7 @@ class HoldCall:
 
     async def _hold(self, flow: http.HTTPFlow, exchange: Exchange, decision: decisions.Hold) -> None:
         shown = digest_of(flow.request)
-        approval = await self._ask(exchange, decision, shown)
+        approval = await self._ask(exchange, decision, shown, flow.request.path)
         exchange.approval = approval.id
         held = Held(flow, approval, shown, state=approval.state)
         if approval.state == "pending" and not exchange.given_up:
@@ -107,12 +107,12 @@ class HoldCall:
             await decide_again(self._live, self._relay, flow, exchange, shown, approval.question)
         await self._conclude(held, exchange)
 
-    async def _ask(self, exchange: Exchange, decision: decisions.Hold, shown: Digest) -> Approval:
+    async def _ask(self, exchange: Exchange, decision: decisions.Hold, shown: Digest, path: str) -> Approval:
         """The open approval for this very call, or a new one."""
         assert exchange.server is not None
         masker = self._maskers.get(exchange.policy, exchange.server.name)
         is_large = len(body_of(exchange)) > LARGE
-        asked = (exchange, decision, shown, masker)
+        asked = (exchange, decision, shown, masker, path)
         question = await asyncio.to_thread(question_of, *asked) if is_large else question_of(*asked)
         return await self._approvals.ask(question, now=utc_now(), expires=decision.expires, exchange=exchange.id)
 

@@ -17,13 +17,18 @@ from coatcheck.mcp.size import check_size
 from coatcheck.mcp.strict_json import parse_json
 
 
-def shown_call(calls: Sequence[Call], body: bytes, masker: Masker) -> str:
-    """The calls' arguments as indented JSON. `body` is the request's, shown where it is a plain HTTP API's."""
+def shown_call(calls: Sequence[Call], body: bytes, masker: Masker, query: str = "") -> str:
+    """The calls' arguments as indented JSON. `body` is the request's, shown where it is a plain HTTP API's; `query` that
+    of the URL where the calls do not have it.
+    """
     try:
         shown = [_http(call, body, masker) if call.kind == "http" else _mcp(call, masker) for call in calls]
+        beside = masker.mask_json({"query": starred(f"?{query}")[1:]}, Counter())
     except TooCostly:
         return REDACTED
-    return json.dumps(shown[0] if len(shown) == 1 else shown, ensure_ascii=False, indent=2)
+    asked: Json = shown[0] if len(shown) == 1 else shown
+    whole: Json = {**beside, "asked": asked} if query and isinstance(beside, dict) else asked
+    return json.dumps(whole, ensure_ascii=False, indent=2)
 
 
 def _mcp(call: Call, masker: Masker) -> Json:
