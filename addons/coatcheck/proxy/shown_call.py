@@ -18,8 +18,8 @@ from coatcheck.mcp.strict_json import parse_json
 
 
 def shown_call(calls: Sequence[Call], body: bytes, masker: Masker, query: str = "") -> str:
-    """The calls' arguments as indented JSON. `body` is the request's, shown where it is a plain HTTP API's; `query` that
-    of the URL where the calls do not have it.
+    """The calls' arguments as indented JSON. `body` is the request's, shown where it is a plain HTTP API's; `query` is
+    that of the URL where the calls do not have it.
     """
     try:
         shown = [_http(call, body, masker) if call.kind == "http" else _mcp(call, masker) for call in calls]
