@@ -41,7 +41,8 @@ class Question:
     """What is asked. `arguments` is shown to people: masked, at most 16 KiB, never parsed again.
 
     `issuer` and `subject` are those of the caller's token; `call_digest` is `Call.digest` (of several calls, or
-    with a query beside them, a digest of all) and `request_digest` the whole request's; `rules`, `reviewers` and `quorum` come from the decision; `policy` is its SHA-256.
+    with a query beside them, a digest of all) and `request_digest` the whole request's; `rules`, `reviewers` and
+    `quorum` come from the decision; `policy` is its SHA-256.
     """
 
     caller: str

@@ -72,12 +72,14 @@ def denies_uri(pattern: str, uri: str) -> bool:
 
 
 def denies_path(pattern: HttpPattern, method: str, path: str) -> bool:
-    """How a deny rule matches: every spelling a server may take for the same path; a `GET` covers `HEAD`."""
+    """How a deny rule matches: every spelling a server may take for the same path, in any case (Express and IIS route
+    so); a `GET` covers `HEAD`.
+    """
     asked = method.upper()
     if pattern.method not in {"*", asked} and (pattern.method, asked) != ("GET", "HEAD"):
         return False
-    regex = _place_regex(pattern.path, wide=True)
-    return any(regex.fullmatch(form) for form in _path_forms(path))
+    regex = _place_regex(pattern.path.casefold(), wide=True)
+    return any(regex.fullmatch(form.casefold()) for form in _path_forms(path))
 
 
 def uri_is_canonical(uri: str) -> bool:
@@ -115,7 +117,7 @@ def _path_forms(path: str) -> set[str]:
     """The spellings that servers commonly take for the same path: decoded, without parameters or a last slash."""
     forms = _without_parameters(path)
     if "%" in path:
-        forms |= {unquote(form) for form in forms}
+        forms |= {plain for form in forms for plain in _without_parameters(unquote(form))}
     if path.endswith("/"):
         forms |= {form.rstrip("/") or "/" for form in forms}
     return forms
