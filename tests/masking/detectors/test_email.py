@@ -9,6 +9,8 @@ FOUND = {
     '{"mail":"bob@example.com"}': "bob@example.com",
     "'o'brien@example.com'": "o'brien@example.com",
     "jörg@exämple.de": "jörg@exämple.de",
+    "jo\u0308rg.rene\u0301@exa\u0308mple.de": "jo\u0308rg.rene\u0301@exa\u0308mple.de",
+    "संपर्क@उदाहरण.भारत": "संपर्क@उदाहरण.भारत",
     "bob@xn--exmple-cua.xn--p1ai": "bob@xn--exmple-cua.xn--p1ai",
     "bob@example.com.": "bob@example.com",
     "BOB@EXAMPLE.COM": "BOB@EXAMPLE.COM",

@@ -17,6 +17,9 @@ FOUND = {
     "in lower case, printed": ("de89 3704 0044 0532 0130 00.", ["de89 3704 0044 0532 0130 00"]),
     "with dashes": ("DE89-3704-0044-0532-0130-00", ["DE89-3704-0044-0532-0130-00"]),
     "with dots, the shortest": ("No93.8601.1117.947", ["No93.8601.1117.947"]),
+    "after an escaped line's end": (r"IBAN:\nGB82WEST12345698765432", ["GB82WEST12345698765432"]),
+    "after a control character in JSON": (r"a\u0009GB82WEST12345698765432", ["GB82WEST12345698765432"]),
+    "after a line's end in a URL": ("?q=a%0D%0agb82west12345698765432", ["gb82west12345698765432"]),
     "in json": ('{"iban":"DE89370400440532013000"}', ["DE89370400440532013000"]),
 }
 

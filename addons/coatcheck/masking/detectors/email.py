@@ -4,12 +4,15 @@ Law: the search goes from `@` to `@`, so a text without one costs nothing and no
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from coatcheck.masking.detectors.slices import SLICE
 
-_LOCAL_BACKWARDS = re.compile(r"[\w.%+&~'-]+")
-_DOMAIN = re.compile(r"(?:[\w-]+\.)+(?:xn--[a-z0-9-]+|[^\W\d_]{2,})", re.IGNORECASE)
+_MARKS = "".join(chr(code) for code in range(0x300, 0x3100) if unicodedata.category(chr(code)) in {"Mn", "Mc"})
+"""What letters are written with in decomposed form (NFD), and vowels in scripts of India; `\\w` has none of them."""
+_LOCAL_BACKWARDS = re.compile(rf"[\w.%+&~'{_MARKS}-]+")
+_DOMAIN = re.compile(rf"(?:[\w{_MARKS}-]+\.)+(?:xn--[a-z0-9-]+|(?:[^\W\d_][{_MARKS}]*){{2,}})", re.IGNORECASE)
 _AT_DOMAIN = re.compile(rb"@[\w\x80-\xff-]+\.")
 _MAX_DOMAIN = SLICE
 """Characters; names in DNS have 253 at most."""

@@ -1,6 +1,7 @@
 """International bank account numbers (ISO 13616: country, check digits, mod 97; the country says the length).
 
-Law: a number counts when it stands alone, between characters that are neither letters nor digits. As the standard
+Law: a number counts when it stands alone, between characters that are neither letters nor digits; an escape of a
+control character, as of a line's end, is none of its letters. As the standard
 writes it, in upper case, single spaces may stand anywhere inside; in any case it is found in one piece or in groups of
 four with one kind of separator.
 """
@@ -55,6 +56,8 @@ _KINDS = bytes.maketrans(
     b"BCDEFGHIJKLMNOPQRSTUVWXYZbcdefghijklmnopqrstuvwxyz123456789", b"A" * 25 + b"a" * 25 + b"0" * 9
 )
 _ALIKE = bytes.maketrans(b"BCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz123456789", b"A" * 51 + b"0" * 9)
+_CONTROL = re.compile(r"(?:\\(?:[bfnrtv]|(?:u00|x)[01][0-9A-Fa-f])|%[01][0-9A-Fa-f])\Z")
+_LONGEST_CONTROL = 6
 _COUNTRIES = frozenset(country.encode() for country in _LENGTHS)
 _BEGINNING = re.compile(rb"([ ./+_-]?)[A-Za-z0-9]{4}\1[A-Za-z0-9]{4}\1[A-Za-z0-9]{3}")
 _SEPARATORS = str.maketrans("", "", " ./+_-")
@@ -91,7 +94,7 @@ class Iban:
         for head in matches(_HEAD, text, reach=3):
             start = head.start() - 2
             shape = _SHAPES.get(text[start : start + 2].upper())
-            if shape is None or (start and _is_word(text[start - 1])):
+            if shape is None or (start and _is_word(text[start - 1]) and not _is_after_control(text, start)):
                 continue
             number = shape.match(text, start)
             if number and _passes_mod_97(number[0].translate(_SEPARATORS).upper()):
@@ -105,6 +108,11 @@ class Iban:
 
 def _is_word(letter: str) -> bool:
     return letter.isascii() and letter.isalnum()
+
+
+def _is_after_control(text: str, start: int) -> bool:
+    """Whether an escape ends here that stands for a control character, in JSON that is not read, a log or a URL."""
+    return _CONTROL.search(text[max(0, start - _LONGEST_CONTROL) : start]) is not None
 
 
 def _passes_mod_97(iban: str) -> bool:
