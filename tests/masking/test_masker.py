@@ -217,6 +217,16 @@ def test_json_that_is_not_read_here_but_may_be_by_a_client_is_covered_where_a_fi
     assert "123" not in around
 
 
+@pytest.mark.parametrize("text", [*UNREAD.values(), '{"ssn":"123"}', '{"b":"\\n","a":[{"ssn":"123"}]}'])
+@pytest.mark.parametrize("before", ["", "Found: "])
+def test_a_path_to_any_depth_leads_into_json_in_a_string(text, before):
+    text = before + text
+    for value in ({"content": [{"text": text}]}, {"content": [text] * 9}, {"content": json.dumps([text])}):
+        assert "123" not in json.dumps(masked(value, "$.content..ssn"))
+        other = json.loads(json.dumps(value).replace("content", "other"))
+        assert "\\u" in text or masked(other, "$.content..ssn") == other  # an escape may write any name
+
+
 def test_what_hides_behind_text_that_is_read_in_vain_is_covered():
     text = '{"a":' * 20_000 + '\n{"ssn":"123"}'
     assert "123" not in masked(text, "$..ssn")
@@ -551,7 +561,7 @@ def test_the_quick_search_and_the_thorough_one_agree(value, path):
     quick, thorough = Counter(), Counter()
     rules = masker(path, detect=EVERYTHING)
     shown = rules.mask_json(value, quick)
-    assert shown == rules._walked(value, thorough, NOTHING, 0, _Allowance(10**9), is_led=True)
+    assert shown == rules._walked(value, thorough, NOTHING, 0, _Allowance(10**9), ())
     assert quick == thorough
 
 

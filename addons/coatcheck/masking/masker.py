@@ -14,7 +14,7 @@ from coatcheck.masking.embedded import may_embed
 from coatcheck.masking.protected import MESSAGE, NOTHING, Protected
 from coatcheck.masking.rules import REDACTED, Rules
 from coatcheck.masking.strings import Strings, TooCostly, looks_like_json, serialised
-from coatcheck.masking.walk import Walk
+from coatcheck.masking.walk import State, Walk
 from coatcheck.mcp.call import Json
 from coatcheck.policy.model import MaskRule
 
@@ -96,7 +96,7 @@ class Masker:
         if written is not None:
             if self._rules.may_hold_written(written):
                 budget = 2 * len(written)
-                return self._walked(value, hits, keep, 0, _Allowance(places), is_led=True, budget=budget)
+                return self._walked(value, hits, keep, 0, _Allowance(places), (), budget=budget)
             if _is_plain(written):
                 return value
         is_ascii = written is not None and written.isascii()
@@ -107,7 +107,7 @@ class Masker:
         else:
             return value
         budget = 2 * sum(map(len, chunks))
-        return self._walked(value, hits, keep, 0, _Allowance(places), is_led=True, budget=budget)
+        return self._walked(value, hits, keep, 0, _Allowance(places), (), budget=budget)
 
     def _walked(
         self,
@@ -116,28 +116,28 @@ class Masker:
         keep: Protected,
         level: int,
         allowance: _Allowance,
+        led: tuple[State, ...] | None,
         *,
-        is_led: bool,
         budget: int = 0,
     ) -> Json:
-        """`value` searched, and walked through where something was found; by fields too where it `is_led`."""
+        """`value` searched, and walked through where something was found; by fields too where it is `led`."""
         strings = Strings(value, level, self._rules.may_hold, budget=budget)
         allowance.take(self._rules, strings.joined)
         spans = self._rules.spans(strings.joined)
-        fields = self._rules.fields_in(strings.joined) if is_led else []
-        if not spans and not fields:
+        fields = self._rules.fields_in(strings.joined) if led is not None else []
+        if not spans and not fields and not led:
             return value
         found = strings.holding(spans)
-        for text in strings.all if fields else strings.documents:
+        for text in strings.all if fields or led else strings.documents:
             if text not in found and (looks_like_json(text) or may_embed(text)):
                 found[text] = []
 
-        def mask_apart(apart: Json, hits: Counter[str], level: int, is_led: bool) -> Json:
+        def mask_apart(apart: Json, hits: Counter[str], level: int, led: tuple[State, ...] | None) -> Json:
             allowance.left -= APART
-            return self._walked(apart, hits, NOTHING, level, allowance, is_led=is_led)
+            return self._walked(apart, hits, NOTHING, level, allowance, led)
 
         walk = Walk(self._rules, tuple([(field, 0) for field in fields]), found, strings, hits, level, mask_apart)
-        return walk.node(value, walk.roots, keep)
+        return walk.node(value, (*walk.roots, *(led or ())), keep)
 
 
 def _is_plain(written: bytes) -> bool:

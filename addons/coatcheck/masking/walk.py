@@ -30,8 +30,10 @@ from coatcheck.mcp.strict_json import dump_json
 type State = tuple[Field, int]
 """A field path, and how many of its segments have been followed to here."""
 
-type MaskApart = Callable[[Json, Counter[str], int, bool], Json]
-"""Masks a value that has not been searched yet: counting finds, at a level of JSON in strings, by fields or without."""
+type MaskApart = Callable[[Json, Counter[str], int, tuple[State, ...] | None], Json]
+"""Masks a value that has not been searched yet: counting finds, at a level of JSON in strings, by fields and by these
+paths that have been followed to here, or without any.
+"""
 
 _EDGES = ("", "\n", '"')
 
@@ -68,7 +70,8 @@ class Walk:
             if followed == len(field.path.segments) or (followed and _is_elsewhere(field.path, followed, value)):
                 return self._cover(value, field, keep)
         if isinstance(value, str):
-            return self._string(value) if value in self._found else value
+            below = _descending(states) if states else ()
+            return self._string(value, below) if value in self._found or (below and _is_json(value)) else value
         if not states and keep is NOTHING:
             return self._plain(value)
         if isinstance(value, dict):
@@ -143,39 +146,40 @@ class Walk:
             if unique not in value:
                 return unique
 
-    def _string(self, text: str) -> str:
-        """A string of `found`, as JSON where it is JSON, else as text."""
-        spans = self._found[text]
+    def _string(self, text: str, below: tuple[State, ...] = ()) -> str:
+        """A string, as JSON where it is JSON, else as text. Paths `below` look in that JSON for what they name next."""
+        spans = self._found.get(text, [])
         document = self._strings.documents.get(text)
         if document is not None:
-            return _written(text, document, self.node(document, self.roots, NOTHING))
+            return _written(text, document, self.node(document, (*self.roots, *below), NOTHING))
         if not is_readable(text, self._level):
-            return self._unread(text, spans) if may_embed(text) or looks_like_json(text) else self._text(text, spans)
+            return self._unread(text, spans, below) if _is_json(text) else self._text(text, spans)
         if looks_like_json(text):
-            if spans and not self.roots and "\\" not in text and are_in_values(text, spans):
+            if spans and not self.roots and not below and "\\" not in text and are_in_values(text, spans):
                 return self._text(text, spans)
             document = document_in(text)
             if document is not None:
-                return _written(text, document, self._mask_apart(document, self._hits, self._level + 1, True))
-        return self._around(text) if may_embed(text) else self._text(text, spans)
+                return _written(text, document, self._mask_apart(document, self._hits, self._level + 1, below))
+        return self._around(text, below) if may_embed(text) else self._text(text, spans)
 
-    def _around(self, text: str) -> str:
+    def _around(self, text: str, below: tuple[State, ...]) -> str:
         """Text with JSON documents in it. No find crosses a bracket, so what stands between them is read on its own."""
         parts = []
         done = 0
         for start, end, document in embedded_in(text):
             piece = text[start:end]
             if document is None:
-                written = self._unread(piece, self._rules.spans(piece))
+                written = self._unread(piece, self._rules.spans(piece), below)
             else:
-                written = _written(piece, document, self._mask_apart(document, self._hits, self._level + 1, True))
+                written = _written(piece, document, self._mask_apart(document, self._hits, self._level + 1, below))
             parts += [self._found_in(text[done:start]), written]
             done = end
         return "".join([*parts, self._found_in(text[done:])])
 
-    def _unread(self, text: str, spans: list[Span]) -> str:
+    def _unread(self, text: str, spans: list[Span], below: tuple[State, ...]) -> str:
         """JSON that is not read here, or not as some client may read it: all of it covered, if a field may be in it."""
         fields = self._rules.fields_in(text) if self.roots else []
+        fields += [field for field, followed in below if _may_be_in(text, field.path.segments[followed].name)]
         if not fields:
             return self._text(text, spans)
         self._hits[fields[0].rule] += 1
@@ -188,7 +192,7 @@ class Walk:
         """A title or description: data of nobody, so no field path applies, not even inside JSON in it."""
         if text not in self._found:
             return text
-        masked = self._mask_apart(text, self._hits, self._level, False)
+        masked = self._mask_apart(text, self._hits, self._level, None)
         return masked if isinstance(masked, str) else text
 
     def _text(self, text: str, spans: list[Span]) -> str:
@@ -270,6 +274,19 @@ class Walk:
                 return None
             case _:
                 return 0
+
+
+def _is_json(text: str) -> bool:
+    return may_embed(text) or looks_like_json(text)
+
+
+def _may_be_in(text: str, name: str | None) -> bool:
+    return name is None or name in text or "\\u" in text
+
+
+def _descending(states: tuple[State, ...]) -> tuple[State, ...]:
+    """The paths that go on at any depth below a value that they have been followed to."""
+    return tuple([state for state in states if state[1] and state[0].path.segments[state[1]].descends])
 
 
 def _written(text: str, document: Json, masked: Json) -> str:
