@@ -26,7 +26,11 @@ servers:
     addresses: [127.0.0.0/8, "::1/128"]
     credential: api-key
   bare: {{url: "https://{bare}/", ca: "{ca}", addresses: [127.0.0.0/8, "::1/128"]}}
+  tools: {{url: "https://{bare}/mcp", ca: "{ca}", addresses: [127.0.0.0/8, "::1/128"]}}
 rules:
+  - {{id: writes-bare, who: [group:ci], server: bare, http: ["POST /**"], effect: allow}}
+  - {{id: uploads, who: [group:ci], server: tools, http: ["POST /mcp/**"], effect: allow}}
+  - {{id: reads-tools, who: [group:ci], server: tools, tools: ["get_*"], effect: allow}}
   - {{id: reads-bare, who: [group:ci], server: bare, http: ["GET /own"], effect: allow}}
   - {{id: reads-repos, who: [group:ci], server: api, http: ["GET /repos/**"], effect: allow}}
   - {{id: merges, who: [group:ci], server: api, http: ["POST /merges/*"], effect: approve, reviewers: [desk]}}
@@ -297,6 +301,22 @@ def test_no_variable_of_the_environment_makes_the_wire_readable(loud) -> None:
     _, keys = loud
     lines = keys.read_text().splitlines() if keys.exists() else []
     assert all(line.startswith("#") for line in lines)
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/", "/mcp/;x", "/MCP", "/mcp;x", "/mcp%3Bx/", "/Mcp/"])
+def test_no_spelling_of_an_mcp_endpoint_is_a_plain_path(cast, gateway, bare, path) -> None:
+    def sent(path: str) -> int:
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "delete_all"}}
+        body = json.dumps(message).encode()
+        fields = (f"Host: {bare.authority}", f"Content-Length: {len(body)}", "Content-Type: application/json")
+        before = len(bare.heard)
+        with RawClient(gateway, authority=bare.authority) as client:
+            client.tunnel(cast.token())
+            client.outcome(head(f"POST {path} HTTP/1.1", *fields) + body)
+        return len(bare.heard) - before
+
+    assert sent(path) == 0
+    assert (sent("/mcp/notes"), sent("/notes")) == (1, 1)
 
 
 def test_a_callers_own_credential_is_passed_on_and_not_recorded(cast, gateway, bare) -> None:

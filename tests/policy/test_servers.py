@@ -1,7 +1,7 @@
 import pytest
 
 from coatcheck.policy.model import HttpPattern, Policy, Rule, RuleId, Server
-from coatcheck.policy.servers import server_for, servers_at, speaks_mcp
+from coatcheck.policy.servers import is_endpoint, is_taken_for_another, server_for, servers_at, speaks_mcp
 
 
 def server(name, path="/", scheme="https", host="h.example", port=443, **more):
@@ -54,6 +54,44 @@ POLICY = Policy("https://g.example", "0" * 64, (), servers=SERVERS)
 def test_a_request_goes_to_the_longest_prefix_on_a_segment_boundary(scheme, host, port, path, expected):
     found = server_for(POLICY, scheme, host, port, path)
     assert (found.name if found else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/", False),
+        ("/mcp", False),
+        ("/mcp/deep/x", False),
+        ("/mcp/x", False),
+        ("/mcpx", False),
+        ("/mcp%2Fx", True),  # of `root` as it stands
+        ("/MCP", True),
+        ("/mcp;x", True),
+        ("/mcp%3Bx/y", True),
+        ("/mcp/Deep", True),
+    ],
+)
+def test_a_path_that_another_servers_could_be_is_seen(path, expected):
+    found = server_for(POLICY, "https", "h.example", 443, path)
+    assert is_taken_for_another(POLICY, found, path) is expected
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "expected"),
+    [
+        ("/mcp", "/mcp", True),
+        ("/mcp", "/mcp/", True),
+        ("/mcp/", "/mcp", True),
+        ("/mcp", "/mcp/;x", True),
+        ("/mcp", "/mcp/x", False),
+        ("/mcp", "/", False),
+        ("/", "/", True),
+        ("/", "/;x", True),
+        ("/", "/mcp", False),
+    ],
+)
+def test_an_endpoint_is_one_however_its_path_is_spelt(url, path, expected):
+    assert is_endpoint(server("s", url), path) is expected
 
 
 def test_servers_are_found_by_host_and_port_whatever_the_scheme():

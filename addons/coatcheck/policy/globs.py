@@ -79,7 +79,14 @@ def denies_path(pattern: HttpPattern, method: str, path: str) -> bool:
     if pattern.method not in {"*", asked} and (pattern.method, asked) != ("GET", "HEAD"):
         return False
     regex = _place_regex(pattern.path.casefold(), wide=True)
-    return any(regex.fullmatch(form.casefold()) for form in _path_forms(path))
+    return any(map(regex.fullmatch, spellings(path)))
+
+
+def spellings(path: str) -> set[str]:
+    """What servers may take a path (no query) for: decoded or not, with its parameters and last slash or without, all
+    in one case.
+    """
+    return {form.casefold() for form in _path_forms(path)}
 
 
 def uri_is_canonical(uri: str) -> bool:

@@ -2,9 +2,11 @@
 
 Law: a request belongs to the server whose URL is its longest prefix, on a segment boundary, and only when
 its path has one spelling; anything else belongs to none.
+Law: no spelling that some server would take for another path (`/MCP`, `/mcp;x`) brings a request under the rules of
+another server, or what is said to an MCP endpoint under those of plain HTTP.
 """
 
-from coatcheck.policy.globs import path_is_canonical
+from coatcheck.policy.globs import path_is_canonical, spellings
 from coatcheck.policy.index import index_of
 from coatcheck.policy.model import Policy, Server
 
@@ -28,6 +30,25 @@ def server_for(policy: Policy, scheme: str, host: str, port: int, path: str) -> 
         if server.scheme == scheme and _is_under(path, server.path.rstrip("/"))
     ]
     return max(fitting, key=lambda server: len(server.path.rstrip("/")), default=None)
+
+
+def is_taken_for_another(policy: Policy, server: Server, path: str) -> bool:
+    """Whether a path that belongs to `server` may, spelt otherwise, be under the URL of another one below it."""
+    others = servers_at(policy, server.host, server.port)
+    if len(others) < 2:
+        return False
+    spelt = spellings(path)
+    return any(
+        other.scheme == server.scheme
+        and len(other.path.rstrip("/")) > len(server.path.rstrip("/"))
+        and any(_is_under(one, other.path.rstrip("/").casefold()) for one in spelt)
+        for other in others
+    )
+
+
+def is_endpoint(server: Server, path: str) -> bool:
+    """Whether a path (no query) is that of the server's URL, however it is spelt."""
+    return path == server.path or server.path.rstrip("/").casefold() in {one.rstrip("/") for one in spellings(path)}
 
 
 def speaks_mcp(policy: Policy, server: Server) -> bool:

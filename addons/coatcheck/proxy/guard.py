@@ -27,7 +27,7 @@ from coatcheck.http.target import Target, canonical_host, parse_authority
 from coatcheck.identity.resource_metadata import WELL_KNOWN, described_path
 from coatcheck.live import Live
 from coatcheck.policy.model import Policy, Server
-from coatcheck.policy.servers import server_for, servers_at, speaks_mcp
+from coatcheck.policy.servers import is_endpoint, is_taken_for_another, server_for, servers_at, speaks_mcp
 from coatcheck.proxy.legacy_sse import Streams, server_of_endpoint
 from coatcheck.proxy.verify_server import verified_connection
 from coatcheck.settings import Reverse
@@ -116,7 +116,7 @@ class Guard:
             return
         plain = path.partition("?")[0]
         exchange.server = self._server(exchange.policy, target, plain)
-        exchange.is_mcp = plain == exchange.server.path and speaks_mcp(exchange.policy, exchange.server)
+        exchange.is_mcp = is_endpoint(exchange.server, plain) and speaks_mcp(exchange.policy, exchange.server)
 
     def _target(self, flow: http.HTTPFlow, exchange: Exchange) -> Target:
         request, client = flow.request, flow.client_conn
@@ -159,6 +159,8 @@ class Guard:
             raise Refusal("not-found", "nothing is served here", status=404)  # clients probe: any other status alarms
         if server is None or (target.via is not None and server.name != target.via):
             raise _unknown(target)
+        if is_taken_for_another(policy, server, asked):
+            raise Refusal("bad-path", "some servers take the path for one of another server of the policy")
         if server.tunnel:
             raise Refusal("tunnel-only", f"{server.name} is reached through a tunnel only", status=403)
         return server
