@@ -227,6 +227,24 @@ def test_a_path_to_any_depth_leads_into_json_in_a_string(text, before):
         assert "\\u" in text or masked(other, "$.content..ssn") == other  # an escape may write any name
 
 
+@pytest.mark.parametrize("times", [1, 2, 5])
+@pytest.mark.parametrize("value", [{"ssn": "123", "kept": 1}, [{"ssn": "123", "ssN": 1}], '{"ssn":"123","a":1,"a":2}'])
+def test_json_that_was_written_as_json_more_than_once_is_masked_as_json(value, times):
+    text = value if isinstance(value, str) else json.dumps(value)
+    for _ in range(times):
+        text = json.dumps(text)
+    for around in (text, {"content": [{"text": text}]}):
+        assert "123" not in json.dumps(masked(around, "$..ssn"))
+        assert masked(around, "$..sum") == around
+    if times == 1 and not isinstance(value, str):
+        assert json.loads(json.loads(masked(text, "$..ssn"))) == masked(value, "$..ssn")
+
+
+@pytest.mark.parametrize("text", ['"a\\o" she said, "ssn 123"', r'"ssn" \ "123"', '"ssn \\n 123"', '"\\'])
+def test_what_is_quoted_and_no_json_stays(text):
+    assert masked([text, {"ssn": "9"}], "$..ssn") == [text, {"ssn": "[redacted]"}]
+
+
 def test_what_hides_behind_text_that_is_read_in_vain_is_covered():
     text = '{"a":' * 20_000 + '\n{"ssn":"123"}'
     assert "123" not in masked(text, "$..ssn")

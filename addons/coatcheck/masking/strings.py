@@ -18,7 +18,8 @@ from coatcheck.mcp.strict_json import parse_data
 
 type Span = tuple[int, int, int]
 """Where a find starts and ends in a text, and which of the searches found it."""
-type Document = dict[str, Json] | list[Json]
+type Document = dict[str, Json] | list[Json] | str
+"""What a string holds as JSON: a string again, where JSON was written as JSON twice."""
 
 
 class TooCostly(Exception):
@@ -30,8 +31,8 @@ MAX_TEXT_JSON = 1024 * 1024
 MAX_NESTING = 3
 """JSON in a string in JSON in a string…: how many times over it is read."""
 
-_JSON_STARTS = "{[ \t\r\n"
-_JSON_START = re.compile(r'[ \t\r\n]*(?:\[|\{[ \t\r\n]*(?:\}|"(?:[^"\\]|\\.)*"[ \t\r\n]*:))')
+_JSON_STARTS = '{[" \t\r\n'
+_JSON_START = re.compile(r'[ \t\r\n]*(?:\[|\{[ \t\r\n]*(?:\}|"(?:[^"\\]|\\.)*"[ \t\r\n]*:)|"[^"\\]*\\)')
 _NESTED_START = re.compile(r'"[ \t\r\n]*[\[{]')
 _NAME_END = re.compile(r'"[ \t\r\n]*:')
 _LONG = 8
@@ -167,14 +168,14 @@ def is_readable(text: str, level: int) -> bool:
 
 
 def looks_like_json(text: str) -> bool:
-    """Whether a string may be an object or array; most are told apart by their first character."""
+    """Whether a string may be an object, an array, or one of them as a string; most are told by one character."""
     if text[:1] not in _JSON_STARTS or not text or len(text) > MAX_TEXT_JSON:
         return False
-    return _JSON_START.match(text) is not None and text.rstrip(" \t\r\n")[-1] in "]}"
+    return _JSON_START.match(text) is not None and text.rstrip(" \t\r\n")[-1] in ']}"'
 
 
 def document_in(text: str) -> Document | None:
-    """The object or array that a string holds as JSON; None where it holds none that is read in one way.
+    """The object, array or string that a string holds as JSON; None where it holds none that is read in one way.
 
     Raises `TooCostly` where it holds more values than a body may have: it is not left unread, nor read at any cost.
     """
@@ -190,7 +191,7 @@ def document_in(text: str) -> Document | None:
         document = parse_data(data)
     except (Refusal, UnicodeEncodeError):
         return None
-    return document if isinstance(document, dict | list) else None
+    return document if isinstance(document, dict | list | str) else None
 
 
 def are_in_values(text: str, spans: Sequence[Span]) -> bool:

@@ -17,7 +17,7 @@ MAX_LONG_NUMBERS = 1_000
 _LONG = b"0" * 64
 _DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
 _STRUCTURE = b"[{,:"
-_EDGES = {"[": "]", "{": "}"}
+_EDGES = {"[": "]", "{": "}", '"': '"'}
 _SLICE = 256 * 1024
 
 
