@@ -174,7 +174,7 @@ EMBEDDED = {
     "by an escape": ('see {"s\\u0073n":"123"}', 'see {"ssn":"[redacted]"}'),
     "a card as a number": (f'{{"a":{CARD}}}\n{{"a":1}}', '{"a":0}\n{"a":1}'),
     "json in a string in json": ('as {"a":"[{\\"ssn\\":\\"1\\"}]"}', 'as {"a":"[{\\"ssn\\":\\"[redacted]\\"}]"}'),
-    "beside what is no document": ('{"a": x} {"b": {"ssn":"1"}', '{"a": x} {"b": {"ssn":"[redacted]"}'),
+    "beside what is no document": ('{"a": x} {"b": {"ssn":"1"} y}', '{"a": x} {"b": {"ssn":"[redacted]"} y}'),
 }
 
 
@@ -197,6 +197,7 @@ UNREAD = {
     "a number too long": '{"ssn":"123","a":' + "1" * 5000 + "}",
     "half of a pair": '{"ssn":"123","a":"\\ud800"}',
     "a name in escapes": '{"s\\u0073n":"123","a":1,"a":2}',
+    "a line's end in a string": '{"a":"x\ny","ssn":"123"}',
     "nested too deeply": '{"ssn":"123","a":' + "[" * 70 + "]" * 70 + "}",
     "nested beyond reading": '{"ssn":"123","a":' + "[" * 40_000 + "]" * 40_000 + "}",
     "more than is read": json.dumps({"a": "x" * MAX_TEXT_JSON, "ssn": "123"}),
@@ -225,6 +226,18 @@ def test_a_path_to_any_depth_leads_into_json_in_a_string(text, before):
         assert "123" not in json.dumps(masked(value, "$.content..ssn"))
         other = json.loads(json.dumps(value).replace("content", "other"))
         assert "\\u" in text or masked(other, "$.content..ssn") == other  # an escape may write any name
+
+
+@pytest.mark.parametrize("cut", ["", "...", "\u2026", " [cut off after 99 characters]"])
+@pytest.mark.parametrize("before", ["", "Found: "])
+def test_a_field_in_a_document_that_was_cut_off_is_covered(before, cut):
+    whole = '{"rows":[{"id":1,"ssn":"123"},{"id":2,"ok":true,"ssn":"456","note":"\\"x"}]}'
+    for end in range(whole.index("123") + 3, len(whole)):
+        shown = masked([before + whole[:end] + cut], "$.rows[*].ssn")[0]
+        assert "123" not in shown
+        assert "45" not in shown
+        assert masked([before + whole[:end] + cut], "$.other[*].ssn") == [before + whole[:end] + cut]
+    assert masked(['{"a": f(x)}, ssn of {"b": y()} 123'], "$..ssn") == ['{"a": f(x)}, ssn of {"b": y()} 123']
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])

@@ -18,7 +18,9 @@ _START = re.compile(r'(?:(?:\A|(?<=\n))\[[ \t\r\n]*)?\{[ \t\r\n]*"(?:[^"\\]|\\.)
 _IN_VAIN = 2
 """How many times its length may be read of a text without finding a document."""
 _AT_LEAST = 2_000
-_READ = json.JSONDecoder()
+_READ = json.JSONDecoder(strict=False)  # as some read it: with line ends in strings
+_CUT_OFF = re.compile(r'[^{}"]{0,80}\Z')
+"""What may stand where a document was cut off: the beginning of a value, and a few words that say so."""
 
 
 def may_embed(text: str) -> bool:
@@ -45,10 +47,13 @@ def embedded_in(text: str) -> Iterator[Embedded]:
 
 
 def _end(text: str, begin: int) -> int:
-    """Where the document ends that begins here; where it is found to be none, as a negative number; 0: too deep."""
+    """Where the document ends that begins here; where it is found to be none, as a negative number; 0: where that is
+    not known, as it is too deep, or ends with the text before it is complete.
+    """
     try:
         return _READ.raw_decode(text, begin)[1]
     except json.JSONDecodeError as error:
-        return -error.pos
+        is_cut = error.msg.startswith("Unterminated string") or _CUT_OFF.match(text, error.pos)
+        return 0 if is_cut else -error.pos
     except (RecursionError, ValueError):
         return 0
