@@ -2,7 +2,7 @@
 
 Law: a change is one transaction and one new generation; readers see all of it or none of it.
 Law: the placeholder outlives a version, so callers need not change when a value does.
-Limit: whoever can write the database can still put an old version back; the journal tells which version was used.
+Limit: whoever can write the database can still put an old version back, unseen; the journal names secrets, no versions.
 """
 
 import re
