@@ -108,6 +108,17 @@ def test_data_may_have_names_and_numbers_that_no_request_may(policy, is_mcp):
     assert seen == {"README": 1, "readme": 2, "at": 0.12345678901234567890, "ssn": "[redacted]"}
 
 
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("is_mcp", [True, False], ids=["MCP", "plain HTTP"])
+def test_a_text_that_was_cut_off_in_a_character_passes_and_is_masked(policy, is_mcp, kind):
+    """As JavaScript cuts text, by UTF-16 (`"…😀".slice(0, -1)`)."""
+    whole = b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"%bcut \\ud83d"}]}}'
+    frame = b"data: %b\n\n" if kind == "text/event-stream" else b"%b"
+    assert answered(policy, frame % (whole % b""), is_mcp=is_mcp, kind=kind)[0] == frame % (whole % b"")
+    masked, _ = answered(policy, frame % (whole % b"bob@example.com "), is_mcp=is_mcp, kind=kind)
+    assert masked.decode() == (frame % (whole % b"[redacted] ")).decode().replace("\\ud83d", "\ufffd")
+
+
 def test_no_names_may_look_alike_where_the_protocol_has_its_own(policy):
     for result in (b'{"content":[],"Content":[]}', b'{"content":[{"type":"text","text":"a","Text":"b"}]}'):
         with pytest.raises(Refusal, match="server-failed"):

@@ -49,12 +49,13 @@ def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Json:
 def parse_data(data: bytes, *, twins_below: str | None = None) -> Json:
     """As `parse_json`, but a number may be more precise than a double, and is read as the nearest one, as most clients
     read it; and members of an object may differ in case or Unicode form alone: everywhere, or only in the values of
-    members named `twins_below`.
+    members named `twins_below`. Half of a surrogate pair, as a text has that was cut off in a character, is read as
+    U+FFFD.
     """
-    return _parsed(data, MAX_DEPTH, lambda text, _braces: _read_data(text, twins_below))
+    return _parsed(data, MAX_DEPTH, lambda text, _braces: _read_data(text, twins_below), mends=True)
 
 
-def _parsed(data: bytes, max_depth: int, read: Callable[[str, int], Json]) -> Json:
+def _parsed(data: bytes, max_depth: int, read: Callable[[str, int], Json], *, mends: bool = False) -> Json:
     if data.startswith(_BOMS) or b"\0" in data[:4]:
         raise Refusal("not-utf8", "the body must be UTF-8 without a byte order mark", code=PARSE_ERROR)
     braces = data.count(b"{")
@@ -70,6 +71,8 @@ def _parsed(data: bytes, max_depth: int, read: Callable[[str, int], Json]) -> Js
     except RecursionError:
         raise _invalid("too-deep", f"arrays and objects are nested deeper than {max_depth}") from None
     if b"\\u" in data and _SURROGATE_ESCAPE.search(data) and _has_lone_surrogate(value):
+        if mends:
+            return _parsed(_mended(value), max_depth, read)
         raise _invalid("lone-surrogate", "a string holds half of a surrogate pair")
     return value
 
@@ -217,6 +220,11 @@ def _has_lone_surrogate(value: Json) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def _mended(value: Json) -> bytes:
+    """`value` as JSON, with U+FFFD for each half of a surrogate pair."""
+    return _ENCODER.encode(value).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def _invalid(reason: str, message: str) -> Refusal:
