@@ -246,6 +246,7 @@ DATA = {
     "names that differ in form": ('{"e\u0301":1,"\u00e9":2}'.encode(), {"e\u0301": 1, "\u00e9": 2}),
     "a number more precise than a double": (b"0.12345678901234567890", 0.12345678901234568),
     "a number too small": (b"[1e-400]", [0.0]),
+    "a byte order mark": (b"\xef\xbb\xbf{}", {}),
     "half of a pair": (
         b'{"a":"x\\ud83d","\\uDE00":["\\ud83d\\ude00\\ud83d"]}',
         {"a": "x\ufffd", "\ufffd": ["\U0001f600\ufffd"]},
@@ -265,6 +266,8 @@ def test_data_may_be_what_no_request_may(data, value):
 )
 def test_data_that_readers_disagree_on_is_refused_all_the_same(name):
     data, reason = REFUSED[name]
+    if name == "a byte order mark":
+        data = b"\xef\xbb\xbf" + data  # one may be there
     if name in ("a float too small", "a float too precise", "a whole float past 2^53"):
         assert isinstance(parse_data(data), float)
         return

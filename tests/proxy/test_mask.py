@@ -119,6 +119,12 @@ def test_a_text_that_was_cut_off_in_a_character_passes_and_is_masked(policy, is_
     assert masked.decode() == (frame % (whole % b"[redacted] ")).decode().replace("\\ud83d", "\ufffd")
 
 
+def test_a_byte_order_mark_before_an_answer_hides_nothing_in_it(policy):
+    """As .NET writes files, and servers give them."""
+    assert answered(policy, b'\xef\xbb\xbf{"kept":1}', is_mcp=False)[0] == b'\xef\xbb\xbf{"kept":1}'
+    assert answered(policy, b'\xef\xbb\xbf{"ssn":"123"}', is_mcp=False)[0] == b'{"ssn":"[redacted]"}'
+
+
 def test_no_names_may_look_alike_where_the_protocol_has_its_own(policy):
     for result in (b'{"content":[],"Content":[]}', b'{"content":[{"type":"text","text":"a","Text":"b"}]}'):
         with pytest.raises(Refusal, match="server-failed"):

@@ -50,8 +50,9 @@ def parse_data(data: bytes, *, twins_below: str | None = None) -> Json:
     """As `parse_json`, but a number may be more precise than a double, and is read as the nearest one, as most clients
     read it; and members of an object may differ in case or Unicode form alone: everywhere, or only in the values of
     members named `twins_below`. Half of a surrogate pair, as a text has that was cut off in a character, is read as
-    U+FFFD.
+    U+FFFD. A byte order mark before it is ignored (RFC 8259 section 8.1).
     """
+    data = data.removeprefix(_BOMS[0])
     return _parsed(data, MAX_DEPTH, lambda text, _braces: _read_data(text, twins_below), mends=True)
 
 
