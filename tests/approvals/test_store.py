@@ -213,9 +213,11 @@ def test_a_retry_of_the_same_call_joins_the_open_approval(store, ask_for, vote_o
     "changes",
     [
         pytest.param({"caller": "other-ci"}, id="another caller"),
+        pytest.param({"issuer": "other"}, id="another issuer"),
         pytest.param({"subject": "repo:acme/other"}, id="another subject"),
         pytest.param({"server": "warehouse"}, id="another server"),
         pytest.param({"call_digest": "d" * 64}, id="another call"),
+        pytest.param({"rules": ("other-rule",)}, id="other rules"),
         pytest.param({"quorum": 2}, id="another quorum"),
         pytest.param({"reviewers": ("sre",)}, id="other reviewers"),
         pytest.param({"policy": "q" * 64}, id="another policy"),

@@ -186,9 +186,10 @@ def _vault_id(engine: object) -> str:
         return str(connection.execute(text("SELECT vault_id FROM vault")).scalar())
 
 
+@pytest.mark.parametrize("with_placeholders", [False, True])
 @pytest.mark.parametrize("swapped", [("value", "wrapped_key"), ("value", "wrapped_key", "bindings")])
 def test_the_rows_of_two_secrets_cannot_be_exchanged(
-    state: StateDirectory, vault: Vault, now: datetime, swapped: tuple[str, ...]
+    state: StateDirectory, vault: Vault, now: datetime, swapped: tuple[str, ...], with_placeholders: bool
 ) -> None:
     vault.set("alpha", Secret(VALUE), HERE, now=now)
     vault.set("beta-2", Secret(b"a much better secret"), [Binding("warehouse")], now=now)
@@ -197,6 +198,9 @@ def test_the_rows_of_two_secrets_cannot_be_exchanged(
         for name, other in (("alpha", "beta-2"), ("beta-2", "alpha")):
             values = {column: getattr(rows[other], column) for column in swapped}
             connection.execute(update(VERSIONS).where(VERSIONS.c.name == name).values(values))
+        if with_placeholders:
+            for name, placeholder in (("alpha", "coat_meanwhile"), ("beta-2", "coat_alpha"), ("alpha", "coat_beta_2")):
+                connection.execute(update(SECRETS).where(SECRETS.c.name == name).values(placeholder=placeholder))
     for name in ("alpha", "beta-2"):
         with pytest.raises(VaultError, match="does not decrypt"):
             vault.snapshot().open(name)
