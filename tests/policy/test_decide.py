@@ -115,6 +115,14 @@ def test_several_approvals_are_asked_by_the_most_demanding_and_all_are_listed():
     assert held == Hold(("a-two", "b-quick", "c-slow"), ("sre",), 2, timedelta(hours=1), "two")
 
 
+def test_those_decide_whom_all_rules_that_ask_name():
+    quick = rule("quick", "approve", tools=("*",), reviewers=("desk", "dba"), expires=timedelta(minutes=5))
+    drops = rule("drops", "approve", tools=("drop",), reviewers=("dba", "sre"))
+    wipes = rule("wipes", "approve", tools=("wipe",), reviewers=("sre",))
+    asked = [decided([quick, drops, wipes], tool(name)).reviewers for name in ("get", "drop", "wipe")]
+    assert asked == [("desk", "dba"), ("dba",), ("desk", "dba")]
+
+
 def test_a_shadow_rule_does_nothing():
     shadow = rule("shadow", "deny", tools=("*",), shadow=True)
     assert decided([shadow, rule("reads", tools=("*",))], tool("x")) == Allow(("reads",))

@@ -25,6 +25,21 @@ def test_what_is_likely_a_mistake_is_named(draft):
     assert "server prices: no rule is about it" in found
 
 
+@pytest.mark.parametrize(
+    ("who", "reviewers", "doubted"),
+    [
+        ("[shop-ci]", "[desk]", True),
+        ("[any]", "[desk]", True),
+        ("[shop-ci]", "[desk, sre]", False),
+        ("[group:auditors]", "[desk]", False),
+    ],
+)
+def test_two_approvals_of_the_same_that_no_reviewer_may_both_give_are_named(draft, who, reviewers, doubted):
+    rule = f'  - {{id: wide, who: {who}, server: github, tools: ["*"], effect: approve, reviewers: {reviewers}}}\n'
+    found = said(draft.load(draft.edited("masks:\n", rule + "masks:\n")))
+    assert any("rule ci-merges: rule wide holds all of it too" in one for one in found) == doubted
+
+
 CLAIMS = '{repository_id: "74627617", ref: refs/heads/main}'
 
 

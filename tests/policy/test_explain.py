@@ -44,10 +44,17 @@ def test_an_approval_that_holds_what_another_rule_permits_says_so(draft):
   - {id: all, who: [any], server: prices, http: ["* /v2/**"], effect: allow}
   - {id: asks, who: [any], server: prices, http: ["GET /v2/a"], effect: approve, reviewers: [sre]}
 """
-    policy = draft.load(draft.edited("masks:\n", rules + "masks:\n"))
+    policy_text = draft.edited("masks:\n", rules + "masks:\n")
+    policy = draft.load(policy_text)
     found = told(policy, Call("http", "GET", "/v2/a/"), server="prices")
     assert (found["asks"].matched, found["asks"].why) == (True, "holds it where another rule permits it")
     assert told(policy, Call("http", "GET", "/v2/a"), server="prices")["asks"].why == "matches"
+    alone = told(
+        draft.load(draft.edited("  - {id: all,", "  - {id: all, mode: shadow,", policy_text)),
+        Call("http", "GET", "/v2/a/"),
+        server="prices",
+    )
+    assert (alone["asks"].matched, alone["asks"].why) == (False, "holds it where another rule permits it")
     may = who_may(policy, policy.servers["prices"], Call("http", "GET", "/v2/a/"), now=NOW)
     assert [(one.caller, one.effect, one.rules) for one in may] == [("shop-ci", "approve", ("all", "asks"))]
 

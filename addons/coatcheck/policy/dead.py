@@ -17,7 +17,7 @@ def report_dead_rules(rules: tuple[Rule, ...], identities: Mapping[str, Identity
         if rule.effect == "deny" or rule.shadow:
             continue
         for deny in denies:
-            if deny.server == rule.server and _covers_who(deny, rule, identities) and _covers_what(deny, rule):
+            if deny.server == rule.server and _covers_who(deny, rule, identities) and covers_what(deny, rule):
                 what = f"rule {rule.id!r} can never {rule.effect}: rule {deny.id!r} denies all of it"
                 findings.report(rule.where, what, "narrow the deny, or remove this rule")
                 break
@@ -34,8 +34,8 @@ def _covers_who(deny: Rule, rule: Rule, identities: Mapping[str, Identity]) -> b
     return all(is_covered(who) for who in rule.who)
 
 
-def _covers_what(deny: Rule, rule: Rule) -> bool:
-    """Whether each pattern of the rule lies within some pattern of the deny."""
+def covers_what(deny: Rule, rule: Rule) -> bool:
+    """Whether each pattern of the rule lies within some pattern of the deny (or of what holds as widely)."""
     return (
         all(any(covers(wide, one, places=False) for wide in deny.tools) for one in rule.tools)
         and all(any(covers(wide, one, places=False) for wide in deny.prompts) for one in rule.prompts)

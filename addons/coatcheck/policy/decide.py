@@ -112,8 +112,11 @@ def _decide_one(rules: ServerRules, caller: Caller, server: Server, call: Call, 
     permits: list[Rule] = []
     approvals: list[Rule] = []
     if not what.is_handshake:
-        approvals = [rule for rule in _matching(rules.holding(what.aspect), caller, what) if conditions.hold(rule)]
-        permits = _permits(rules, caller, what, approvals, conditions)
+        spelt = _matching(rules.permitting_for(what.aspect), caller, what)
+        permits = [rule for rule in spelt if conditions.hold(rule)]
+        approvals = [rule for rule in permits if rule.effect == "approve"]
+        if permits:
+            approvals += _holding_besides(spelt, rules, caller, what, conditions)
     if conditions.broken:
         first, why = conditions.broken[0]
         ids = tuple(sorted(rule for rule, _ in conditions.broken))
@@ -128,13 +131,13 @@ def _decide_one(rules: ServerRules, caller: Caller, server: Server, call: Call, 
     return Allow(ids, ids)
 
 
-def _permits(
-    rules: ServerRules, caller: Caller, what: Asked, approvals: list[Rule], conditions: _Conditions
+def _holding_besides(
+    spelt: list[Rule], rules: ServerRules, caller: Caller, what: Asked, conditions: _Conditions
 ) -> list[Rule]:
-    """The rules that permit it: of those that approve, whose conditions were asked before, some of `approvals`."""
-    found = _matching(rules.permitting_for(what.aspect), caller, what)
-    held = {rule.id for rule in approvals}
-    return [rule for rule in found if (rule.id in held if rule.effect == "approve" else conditions.hold(rule))]
+    """The approve rules that hold what is permitted, and are not among those that spell it."""
+    asked_before = {rule.id for rule in spelt}
+    found = _matching(rules.holding(what.aspect), caller, what)
+    return [rule for rule in found if rule.id not in asked_before and conditions.hold(rule)]
 
 
 def _denied_by(denies: list[Rule], caller: Caller, server: Server, what: Asked) -> Deny:
@@ -151,10 +154,14 @@ def _unpermitted(caller: Caller, server: Server, what: Asked) -> Deny:
 
 
 def held_by(approvals: Sequence[Rule]) -> Hold:
-    """What approve rules ask for together, as the most demanding: largest quorum, then shortest wait, then first id."""
+    """What approve rules ask for together, as the most demanding: largest quorum, then shortest wait, then first id.
+
+    Those decide whom all of them name; where there are none, whom the most demanding names.
+    """
     asking = min(approvals, key=lambda rule: (-rule.quorum, rule.expires, rule.id))
-    ids = tuple(rule.id for rule in approvals)
-    return Hold(ids, asking.reviewers, asking.quorum, asking.expires, asking.message)
+    ids = tuple(sorted(rule.id for rule in approvals))
+    common = tuple(name for name in asking.reviewers if all(name in rule.reviewers for rule in approvals))
+    return Hold(ids, common or asking.reviewers, asking.quorum, asking.expires, asking.message)
 
 
 def _strictest(decisions: list[Decision]) -> Decision:

@@ -5,17 +5,24 @@ Law: a doubt never changes a decision; what is surely wrong is refused by the lo
 
 import re
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, permutations
 
 from coatcheck.errors import Problem
 from coatcheck.identity.match import can_both_match
 from coatcheck.identity.presets import PRESETS
+from coatcheck.policy.dead import covers_what
 from coatcheck.policy.model import ClaimPattern, Identity, Policy, Reviewer
 
 
 def doubts(policy: Policy) -> list[Problem]:
     """What a careful reader would ask about; each with what to do."""
-    return [*_about_rules(policy), *_about_identities(policy), *_about_reviewers(policy), *_about_servers(policy)]
+    return [
+        *_about_rules(policy),
+        *_about_approvals(policy),
+        *_about_identities(policy),
+        *_about_reviewers(policy),
+        *_about_servers(policy),
+    ]
 
 
 def _about_rules(policy: Policy) -> Iterator[Problem]:
@@ -28,6 +35,17 @@ def _about_rules(policy: Policy) -> Iterator[Problem]:
             )
         elif rule.effect == "allow" and "any" in rule.who and "*" in rule.tools:
             yield Problem(rule.where, f"rule {rule.id} lets anyone call every tool", "name callers or tools")
+
+
+def _about_approvals(policy: Policy) -> Iterator[Problem]:
+    """One approval is asked for; where no reviewer is named by all the rules, those of one decide alone."""
+    asking = [rule for rule in policy.rules if rule.effect == "approve" and not rule.shadow]
+    for wide, one in permutations(asking, 2):
+        is_for_both = "any" in (*wide.who, *one.who) or not set(wide.who).isdisjoint(one.who)
+        is_within = is_for_both and wide.server == one.server and wide.when is None and covers_what(wide, one)
+        if is_within and not set(wide.reviewers) & set(one.reviewers):
+            what = f"rule {wide.id} holds all of it too, and no reviewer is named by both: those of one decide alone"
+            yield Problem(one.where, f"rule {one.id}: {what}", "name a reviewer in both, or narrow one")
 
 
 def _about_identities(policy: Policy) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from coatcheck.policy.index import Compiled, compile_rule, index_of
 from coatcheck.policy.model import Effect, Policy, Rate, Rule, RuleId, Server
 
 _KEPT = "_with_shadows"
+_HOLDS = "holds it where another rule permits it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,15 @@ def explain(policy: Policy, caller: Caller, server: Server, call: Call, *, now: 
     """One explanation a rule, in the order of the files."""
     what = asked(call)
     given = variables(caller, server, call, now)
-    return [_explain_rule(compile_rule(rule), caller, server, what, given) for rule in policy.rules]
+    rules = [compile_rule(rule) for rule in policy.rules]
+    told = [_explain_rule(one, caller, server, what, given) for one in rules]
+    spelt = [_spells(one, what) for one in rules]
+    acting = [one.matched and not one.is_shadow and one.effect != "deny" for one in told]
+    if any(acts and is_spelt for acts, is_spelt in zip(acting, spelt, strict=True)):
+        return told
+    return [  # of a call that no rule permits there is nothing to hold
+        replace(one, matched=False, why=_HOLDS) if acts else one for one, acts in zip(told, acting, strict=True)
+    ]
 
 
 def shadows(policy: Policy, caller: Caller, server: Server, call: Call, *, now: datetime) -> list[Explanation]:
@@ -100,8 +109,7 @@ def _explain_rule(
     why = _first_mismatch(compiled, caller, server, what)
     matched = why is None
     if why is None:
-        is_spelt = what.aspect in compiled.tests and compiled.tests[what.aspect](what)
-        why = "matches" if is_spelt else "holds it where another rule permits it"
+        why = "matches" if _spells(compiled, what) else _HOLDS
         if rule.when is not None:
             try:
                 matched = rule.when.holds(given)
@@ -111,6 +119,11 @@ def _explain_rule(
         if matched and rule.shadow:
             why = f"a shadow rule, recorded only: {why}"
     return Explanation(rule.id, matched, why, rule.effect, rule.shadow, rule.where, rule.limit)
+
+
+def _spells(compiled: Compiled, what: Asked) -> bool:
+    """Whether it matches as it is written, not only as widely as it holds."""
+    return what.aspect in compiled.tests and compiled.tests[what.aspect](what)
 
 
 def _first_mismatch(compiled: Compiled, caller: Caller, server: Server, what: Asked) -> str | None:
