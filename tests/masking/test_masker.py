@@ -240,6 +240,17 @@ def test_a_field_in_a_document_that_was_cut_off_is_covered(before, cut):
     assert masked(['{"a": f(x)}, ssn of {"b": y()} 123'], "$..ssn") == ['{"a": f(x)}, ssn of {"b": y()} 123']
 
 
+@pytest.mark.parametrize("value", [{"id": 1, "ssn": "123"}, {"a": json.dumps({"ssn": "123"})}], ids=["once", "twice"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_in_the_quotes_of_a_log_is_covered_to_the_end_of_its_line(value, indent):
+    line = f"level=info body={json.dumps(json.dumps(value, indent=indent))}"
+    shown = masked([f"{line}\nssn next"], "$..ssn")[0]
+    assert (shown.startswith("level=info body="), shown.endswith("\nssn next")) == (True, True)
+    assert "123" not in shown
+    assert masked([f"{line}\nssn next"], "$..sum") == [f"{line}\nssn next"]
+    assert masked([r'G{\"o}del: "ssn"'], "$..ssn") == [r'G{\"o}del: "ssn"']
+
+
 @pytest.mark.parametrize("times", [1, 2, 5])
 @pytest.mark.parametrize("value", [{"ssn": "123", "kept": 1}, [{"ssn": "123", "ssN": 1}], '{"ssn":"123","a":1,"a":2}'])
 def test_json_that_was_written_as_json_more_than_once_is_masked_as_json(value, times):

@@ -14,7 +14,11 @@ from coatcheck.masking.strings import MAX_TEXT_JSON, Document, document_in
 type Embedded = tuple[int, int, Document | None]
 """Where a document starts and ends in a text, and what it says; None where that depends on who reads it."""
 
-_START = re.compile(r'(?:(?:\A|(?<=\n))\[[ \t\r\n]*)?\{[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:')
+_START = re.compile(
+    r'(?:(?:\A|(?<=\n))\[[ \t\r\n]*)?\{[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:'
+    r'|(?P<quoted>\{(?:[ \t]|\\+[nrt])*\\+"(?:[^"\\]|\\+[^"\\])*\\+"(?:[ \t]|\\+[nrt])*:)'
+)
+"""How a document begins, also in the quotes of a text that is no JSON: `body="{\\"name\\":`, as logs have it."""
 _IN_VAIN = 2
 """How many times its length may be read of a text without finding a document."""
 _AT_LEAST = 2_000
@@ -34,8 +38,11 @@ def embedded_in(text: str) -> Iterator[Embedded]:
     start = _START.search(text)
     while start:
         begin, after = start.start(), start.end()
-        end = _end(text, begin)
-        if end > 0:
+        if start["quoted"]:
+            line_end = text.find("\n", begin)
+            after = line_end if line_end >= 0 else len(text)
+            yield begin, after, None
+        elif (end := _end(text, begin)) > 0:
             yield begin, end, document_in(text[begin:end])
             after = end
         else:
