@@ -16,7 +16,7 @@ type Embedded = tuple[int, int, Document | None]
 
 _START = re.compile(
     r'(?:(?:\A|(?<=\n))\[[ \t\r\n]*)?\{[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:'
-    r'|(?P<quoted>\{(?:[ \t]|\\+[nrt])*\\+"(?:[^"\\]|\\+[^"\\])*\\+"(?:[ \t]|\\+[nrt])*:)'
+    r'|(?P<quoted>\{(?:[ \t]++|\\++[nrt])*+\\++"[^"\\]*+(?:\\++[^"\\]++)*+\\++"(?:[ \t]++|\\++[nrt])*+:)'
 )
 """How a document begins, also in the quotes of a text that is no JSON: `body="{\\"name\\":`, as logs have it."""
 _IN_VAIN = 2
