@@ -105,6 +105,9 @@ def test_the_journal_verifies_and_a_flipped_byte_is_located(stage) -> None:
 
 
 def test_no_canary_stands_in_the_state_or_the_output(stage) -> None:
+    asked = '{"order_id": "4111 1111 1111 1111"}'  # what is asked for is recorded as well
+    stage.cast.pipeline("call", "get_order", asked, gateway=stage.gateway, token=stage.token)
+    assert "4111 1111 1111 1111" in str(stage.cast.executed()[-1])
     canaries = [stage.cast.credential.encode(), stage.token.rpartition(".")[2].encode()]
     canaries += [b"4111111111111111", b"4111 1111 1111 1111"]
     for path in stage.cast.state.rglob("*"):
