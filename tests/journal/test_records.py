@@ -81,6 +81,9 @@ def test_a_request_tells_who_what_and_why_and_no_argument():
         "run": {"repository": "acme/shop", "run_id": "17"},
     }
     assert record["calls"] == [{"method": "tools/call", "name": "refund_order", "digest": CALL.digest}]
+    assert record["decision"] == {"effect": "allow", "rules": ["reads"]}
+    told = (record["server"], record["target"], record["policy"], record["approval"], record["secrets"])
+    assert told == ("shop", "POST https://shop.test/mcp", "p", "K7Q2M4X9WD", ["shop-key"])
     text = json.dumps(record)
     for private in ("argument-value", "someone@acme.dev", "raw-token-id"):
         assert private not in text
@@ -151,6 +154,7 @@ def test_a_refusal_tells_its_reason_and_not_its_message():
     refusal = Refusal.denied("policy-denied", "a message for the caller", rule="no-secrets-api")
     record = refusal_record(exchange="x1", caller=CALLER, target="POST https://h/", refusal=refusal, policy="p")
     assert (record["reason"], record["rule"], record["status"]) == ("policy-denied", "no-secrets-api", 200)
+    assert (record["target"], record["policy"]) == ("POST https://h/", "p")
     assert "a message for the caller" not in json.dumps(record)
 
 
