@@ -1,7 +1,7 @@
 """Journal: the request about to be forwarded, on its way to the disk.
 
 Law: what is journaled is what is then released: the digest is taken first, and the gate compares it again.
-Law: while the journal cannot be written, no answer is handed on: what came of its request could not be told.
+Law: while the journal cannot be written, no answer begins to be handed on: what came of its request could not be told.
 
 The disk's time is used: the stages between this one and the release do their work while the record is written.
 """
