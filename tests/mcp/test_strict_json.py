@@ -284,10 +284,10 @@ def test_data_in_which_two_halves_become_one_name_is_refused():
 def test_names_may_look_alike_in_data_and_nowhere_else():
     alike = {"ID": 1, "id": 2}
     inside = {"result": {"structuredContent": {"rows": [alike]}}, "id": 1}
-    assert parse_data(json.dumps(inside).encode(), twins_below="structuredContent") == inside
+    assert parse_data(json.dumps(inside).encode(), twins_below={"structuredContent"}) == inside
     for outside in (alike, {"result": alike}, {"result": {"structuredContent": alike, "tools": [alike]}}):
         with pytest.raises(Refusal, match="twin-member"):
-            parse_data(json.dumps(outside).encode(), twins_below="structuredContent")
+            parse_data(json.dumps(outside).encode(), twins_below={"structuredContent"})
 
 
 @given(values)

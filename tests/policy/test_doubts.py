@@ -70,6 +70,21 @@ def test_a_reviewer_that_is_told_by_names_alone_is_named(draft):
 
 
 @pytest.mark.parametrize(
+    ("claims", "doubted"),
+    [
+        ('{repository_id: "74627617"}', True),
+        (CLAIMS, True),
+        ('{repository_id: "74627617", actor_id: "7"}', False),
+        ('{repository_id: "12"}', False),
+    ],
+)
+def test_a_reviewer_that_a_caller_is_too_is_named(draft, claims, doubted):
+    reviewer = f"sre: {{issuer: github, claims: {claims}}}"
+    found = said(draft.load(draft.edited("sre: {issuer: corp, claims: {groups: sre}}", reviewer)))
+    assert any("every token of identity shop-ci is this reviewer's" in one for one in found) == doubted
+
+
+@pytest.mark.parametrize(
     ("twin", "doubted"),
     [
         ('{repository_id: "74627617"}', True),

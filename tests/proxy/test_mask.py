@@ -125,6 +125,12 @@ def test_a_byte_order_mark_before_an_answer_hides_nothing_in_it(policy):
     assert answered(policy, b'\xef\xbb\xbf{"ssn":"123"}', is_mcp=False)[0] == b'{"ssn":"[redacted]"}'
 
 
+def test_a_tool_may_have_arguments_that_differ_in_case(policy):
+    tool = {"name": "get_order", "inputSchema": {"type": "object", "properties": {"a": {}, "A": {}}}}
+    written = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": [tool]}}).encode()
+    assert json.loads(answered(policy, written, method="tools/list")[0])["result"]["tools"] == [tool]
+
+
 def test_no_names_may_look_alike_where_the_protocol_has_its_own(policy):
     for result in (b'{"content":[],"Content":[]}', b'{"content":[{"type":"text","text":"a","Text":"b"}]}'):
         with pytest.raises(Refusal, match="server-failed"):

@@ -13,8 +13,9 @@ from coatcheck.masking.detectors.slices import SLICE
 from coatcheck.masking.embedded import may_embed
 from coatcheck.masking.protected import MESSAGE, NOTHING, Protected
 from coatcheck.masking.rules import REDACTED, Rules
+from coatcheck.masking.states import State
 from coatcheck.masking.strings import Strings, TooCostly, looks_like_json, serialised
-from coatcheck.masking.walk import State, Walk
+from coatcheck.masking.walk import Walk
 from coatcheck.mcp.call import Json
 from coatcheck.policy.model import MaskRule
 

@@ -10,11 +10,11 @@ from operator import is_
 from typing import Any
 
 from coatcheck.masking.embedded import embedded_in, may_embed
-from coatcheck.masking.paths import FieldPath
 from coatcheck.masking.plain import is_plain, plain
 from coatcheck.masking.protected import NOTHING, Protected
 from coatcheck.masking.rules import REDACTED, Field, Rules
 from coatcheck.masking.schemas import with_texts
+from coatcheck.masking.states import State, descending, further, is_elsewhere
 from coatcheck.masking.strings import (
     Span,
     Strings,
@@ -26,9 +26,6 @@ from coatcheck.masking.strings import (
 )
 from coatcheck.mcp.call import Json
 from coatcheck.mcp.strict_json import dump_json
-
-type State = tuple[Field, int]
-"""A field path, and how many of its segments have been followed to here."""
 
 type MaskApart = Callable[[Json, Counter[str], int, tuple[State, ...] | None], Json]
 """Masks a value that has not been searched yet: counting finds, at a level of JSON in strings, by fields and by these
@@ -67,17 +64,17 @@ class Walk:
     def node(self, value: Json, states: tuple[State, ...], keep: Protected) -> Json:
         """`value`, reached by field paths as far as `states` say."""
         for field, followed in states:
-            if followed == len(field.path.segments) or (followed and _is_elsewhere(field.path, followed, value)):
+            if followed == len(field.path.segments) or (followed and is_elsewhere(field.path, followed, value)):
                 return self._cover(value, field, keep)
         if isinstance(value, str):
-            below = _descending(states) if states else ()
+            below = descending(states) if states else ()
             return self._string(value, below) if value in self._found or (below and _is_json(value)) else value
         if not states and keep is NOTHING:
             return self._plain(value)
         if isinstance(value, dict):
             return self._object(value, states, keep)
         if isinstance(value, list):
-            masked = [self.node(element, _next(states, index=index), keep) for index, element in enumerate(value)]
+            masked = [self.node(element, further(states, index=index), keep) for index, element in enumerate(value)]
             return value if all(map(is_, masked, value)) else masked
         return self._plain(value)
 
@@ -132,7 +129,7 @@ class Walk:
         if name in keep.schemas and isinstance(member, dict | list):
             return with_texts(member, self._schema_text)
         inside = keep.below(name)
-        reached = _next(states, name=name) if states else ()
+        reached = further(states, name=name) if states else ()
         if inside.is_root and self.roots:
             reached = tuple(dict.fromkeys((*reached, *self.roots)))
         return self.node(member, reached, inside)
@@ -284,35 +281,5 @@ def _may_be_in(text: str, name: str | None) -> bool:
     return name is None or name in text or "\\u" in text
 
 
-def _descending(states: tuple[State, ...]) -> tuple[State, ...]:
-    """The paths that go on at any depth below a value that they have been followed to."""
-    return tuple([state for state in states if state[1] and state[0].path.segments[state[1]].descends])
-
-
 def _written(text: str, document: Json, masked: Json) -> str:
     return text if masked is document else dump_json(masked).decode()
-
-
-def _is_elsewhere(path: FieldPath, followed: int, value: Json) -> bool:
-    """Whether the next segment expects another kind of value: the path cannot go on, but it did lead here."""
-    segment = path.segments[followed]
-    if segment.descends:
-        return False
-    if isinstance(value, dict):
-        return segment.index is not None
-    if isinstance(value, list):
-        return segment.name is not None
-    return True
-
-
-def _next(states: tuple[State, ...], *, name: str | None = None, index: int | None = None) -> tuple[State, ...]:
-    """The states one member or element further down."""
-    further: list[State] = []
-    for state in states:
-        field, followed = state
-        segment = field.path.segments[followed]
-        if segment.is_wildcard or (segment.name == name and segment.index == index):
-            further.append((field, followed + 1))
-        if segment.descends:
-            further.append(state)
-    return tuple(dict.fromkeys(further)) if len(further) > 1 else tuple(further)

@@ -9,7 +9,7 @@ Law: what is forwarded is `dump_json` of what was evaluated, never the bytes tha
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from decimal import Decimal
 from itertools import accumulate
 from json.decoder import JSONDecoder
@@ -46,11 +46,11 @@ def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Json:
     return _parsed(data, max_depth, _read)
 
 
-def parse_data(data: bytes, *, twins_below: str | None = None) -> Json:
+def parse_data(data: bytes, *, twins_below: Collection[str] | None = None) -> Json:
     """As `parse_json`, but a number may be more precise than a double, and is read as the nearest one, as most clients
     read it; and members of an object may differ in case or Unicode form alone: everywhere, or only in the values of
-    members named `twins_below`. Half of a surrogate pair, as a text has that was cut off in a character, is read as
-    U+FFFD. A byte order mark before it is ignored (RFC 8259 section 8.1).
+    members with one of the names `twins_below`. Half of a surrogate pair, as a text has that was cut off in a
+    character, is read as U+FFFD. A byte order mark before it is ignored (RFC 8259 section 8.1).
     """
     data = data.removeprefix(_BOMS[0])
     return _parsed(data, MAX_DEPTH, lambda text, _braces: _read_data(text, twins_below), mends=True)
@@ -110,7 +110,7 @@ def _read(text: str, braces: int) -> Json:
     return value
 
 
-def _read_data(text: str, twins_below: str | None) -> Json:
+def _read_data(text: str, twins_below: Collection[str] | None) -> Json:
     value, objects = _collected(text, _nearest)
     if twins_below is not None and not _are_distinct(set[str]().union(*objects)):
         for one in _objects_outside(value, twins_below):
@@ -118,15 +118,15 @@ def _read_data(text: str, twins_below: str | None) -> Json:
     return value
 
 
-def _objects_outside(value: Json, name: str) -> Iterator[dict[str, Json]]:
-    """All objects but those in the values of members with this name."""
+def _objects_outside(value: Json, names: Collection[str]) -> Iterator[dict[str, Json]]:
+    """All objects but those in the values of members with one of these names."""
     todo = [value]
     for node in todo:  # which grows meanwhile
         if isinstance(node, list):
             todo += node
         elif isinstance(node, dict):
             yield node
-            todo += [member for key, member in node.items() if key != name]
+            todo += [member for key, member in node.items() if key not in names]
 
 
 def _collected(text: str, read_float: Callable[[str], float]) -> tuple[Json, list[dict[str, Json]]]:

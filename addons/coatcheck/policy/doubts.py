@@ -69,6 +69,10 @@ def _about_identities(policy: Policy) -> Iterator[Problem]:
 def _about_reviewers(policy: Policy) -> Iterator[Problem]:
     for name, reviewer in policy.reviewers.items():
         yield from _about_claims(policy, reviewer, f"reviewer {name}")
+        for identity in policy.identities.values():
+            if reviewer.issuer == identity.issuer and reviewer.claims.items() <= identity.claims.items():
+                what = f"every token of identity {identity.name} is this reviewer's: its jobs decide for each other"
+                yield Problem(f"reviewer {name}", what, "name a claim that only people have")
 
 
 def _about_claims(policy: Policy, one: Identity | Reviewer, where: str) -> Iterator[Problem]:

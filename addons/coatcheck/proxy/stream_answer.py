@@ -21,6 +21,8 @@ MAX_EVENT = 1024 * 1024
 """Bytes of one event: what the official clients take at most."""
 EVENT_VALUES = 25_000
 """Values and names of one event: it is cleaned on the event loop, as a stream is passed on without waiting."""
+_DATA = frozenset({"structuredContent", "properties", "data"})
+"""Members of MCP whose values name what a server likes: results, a schema's properties, what is logged."""
 _JSON_BEGINS = re.compile(r"\s*(?:[\"{]|\[\s*(?:[\"\[{\]0-9-]|true|false|null|NaN|Infinity))")
 """How JSON begins in which something may be hidden, in the words of lenient readers too."""
 
@@ -84,7 +86,7 @@ def may_be_json(text: str) -> bool:
 
 def read_answer(data: bytes, *, is_mcp: bool) -> Json:
     """What a server says in JSON. In MCP only data may have members that look alike. Raises `Refusal`."""
-    return parse_data(data, twins_below="structuredContent" if is_mcp else None)
+    return parse_data(data, twins_below=_DATA if is_mcp else None)
 
 
 def read_event(data: bytes, *, is_mcp: bool) -> Json:
