@@ -89,10 +89,13 @@ def test_a_new_exchange_has_reached_no_stage() -> None:
     assert not exchange.calls
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("request", False), ("notification", True), ("batch", False)])
-def test_only_a_notification_expects_no_answer(kind, expected) -> None:
+@pytest.mark.parametrize(
+    ("kind", "ids", "expected"),
+    [("request", (), False), ("notification", (), True), ("batch", (1,), False), ("batch", (), True)],
+)
+def test_only_notifications_expect_no_answer(kind, ids, expected) -> None:
     exchange = new_exchange()
-    exchange.inspected = Inspected((Call("mcp", "ping"),), b"", kind, None, ())
+    exchange.inspected = Inspected((Call("mcp", "ping"),), b"", kind, None, ids)
     assert exchange.is_notification is expected
     assert [call.method for call in exchange.calls] == ["ping"]
 
