@@ -23,12 +23,13 @@ SHOP = Server("shop", "https://shop.test/mcp", "https", "shop.test", 443, "/mcp"
 
 @pytest.fixture
 def asked(exchanges):
-    now = [0.0]
+    now, flows = [0.0], []
     stage = LimitRate(exchanges, lambda: now[0])
 
     def ask(name="job", *, rules=("reads",), calls=1, after=0.0, held=False, observed=None):
         now[0] += after
         flow = tflow.tflow()
+        flows.append(flow)  # an exchange ends with its flow
         exchange = Exchange(ExchangeId("x"), POLICY, 0.0)
         exchange.caller = Caller(name, "ci", "sub", "id", None)
         exchange.server = SHOP
