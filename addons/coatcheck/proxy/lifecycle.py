@@ -122,6 +122,7 @@ class Gateway:
         if self._parts is None:
             return
         parts = self._parts
+        await _end_error_check()
         if not os.isatty(0):  # at a terminal SIGHUP says that it is gone; taken before anybody is told of readiness
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.watch.look_now)
         try:
@@ -172,6 +173,16 @@ class Gateway:
             "lifecycle", lifecycle_record(event="stopped", version=__version__, policy=parts.live.policy.sha256)
         )
         parts.journal.close()
+
+
+async def _end_error_check() -> None:
+    """Ends mitmproxy's check for errors at its start-up before anybody can connect: it ends the process for an error
+    that is logged until all addons are running, also for one that is somebody's who came early.
+    """
+    check = ctx.master.addons.get("errorcheck")
+    if check is not None:
+        await check.shutdown_if_errored()
+        check.finish()
 
 
 async def _listen(parts: Parts) -> None:
