@@ -5,12 +5,13 @@ import io
 import random
 import time
 import zlib
-from pathlib import Path
 
 import pytest
 from ground import denied
 from raw import call, head, proxy_authorization
 from server import response, saying
+
+from bench_lib.soak import resident_bytes
 
 pytestmark = [pytest.mark.e2e, pytest.mark.corpus]
 
@@ -99,8 +100,7 @@ def test_an_encoded_answer_that_is_whole_arrives_decoded_or_not_at_all(ground) -
 
 def memory(ground) -> int:
     """Resident bytes of the gateway."""
-    line = next(line for line in Path(f"/proc/{ground.gateway.pid}/status").read_text().splitlines() if "VmRSS" in line)
-    return int(line.split()[1]) * 1024
+    return resident_bytes(ground.gateway.pid)
 
 
 @pytest.mark.attack("HTTP-58")

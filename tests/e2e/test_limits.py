@@ -4,12 +4,12 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from far_end import FarEnd, Heard, gateway_with, json_answer
 from raw import RawClient, call, head, proxy_authorization
 
+from bench_lib.soak import resident_bytes
 from story.processes import Gateway
 
 pytestmark = pytest.mark.e2e
@@ -242,8 +242,7 @@ def test_a_token_of_5_megabytes_is_refused(cast, gateway, far, client, inside) -
 
 def rss(gateway: Gateway) -> int:
     """Bytes of memory the gateway's process holds."""
-    text = Path(f"/proc/{gateway.pid}/status").read_text()
-    return int(text.partition("VmRSS:")[2].split()[0]) * 1024
+    return resident_bytes(gateway.pid)
 
 
 @pytest.mark.parametrize("size", [STREAM_BYTES], ids=["200 MB"])
